@@ -1,0 +1,41 @@
+"""What flows between steps: artefact kinds, and the lineage written beside each artefact's content."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from likeness.core.io import LINEAGE, read_json
+
+
+class ArtifactKind(StrEnum):
+    """The kind of one port. Every kind is a folder, except HTML, which is one file."""
+
+    PHOTOS = "photos"  # image files, optionally with metadata.jsonl (Hugging Face imagefolder)
+    SHARDS = "shards"  # Parquet shards in the Hugging Face image convention, with manifest.json
+    TABLE = "table"  # Parquet tables without pixels
+    PREFERENCES = "preferences"  # Parquet pairs: chosen and rejected
+    MODEL = "model"  # a diffusers, transformers or reward-model folder in safetensors
+    LORA = "lora"  # pytorch_lora_weights.safetensors and the run's records
+    FACE_PACK = "face_pack"  # an insightface pack: ONNX files in one folder
+    EVALUATION = "evaluation"  # per-sample scores and sample images
+    DECISION = "decision"  # decision.json of a gate
+    REGISTRATION = "registration"  # registration.json
+    DOCS = "docs"  # a static HTML site
+    HTML = "html"  # one self-contained HTML file
+
+    @property
+    def is_file(self) -> bool:
+        return self is ArtifactKind.HTML
+
+    @property
+    def suffix(self) -> str:
+        """File suffix of an artefact of this kind ('' for folders)."""
+        return ".html" if self.is_file else ""
+
+
+def read_lineage(path: Path) -> dict[str, Any] | None:
+    """The lineage record of an artefact folder, or None for one that no step wrote (a source)."""
+    file = path / LINEAGE
+    return read_json(file) if path.is_dir() and file.is_file() else None

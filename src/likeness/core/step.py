@@ -1,0 +1,196 @@
+"""A step: one typed function over named paths and one frozen config. Every driver runs it through :func:`execute`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from likeness.core.artifact import ArtifactKind, read_lineage
+from likeness.core.config import Config
+from likeness.core.errors import ConfigError, InputError, did_you_mean, storage_error
+from likeness.core.io import (
+    INCOMPLETE,
+    LINEAGE,
+    canonical_json,
+    digest_bytes,
+    digest_path,
+    incomplete,
+    publish,
+    read_json,
+    remove,
+    write_json,
+)
+
+C = TypeVar("C", bound=Config)
+Metrics = dict[str, float | int | str | bool]
+_KEY = ".key"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a step asks of its node on a cluster: CPU cores, memory in GB, GPUs."""
+
+    cpu: float = 1.0
+    memory_gb: float = 4.0
+    gpu: int = 0
+
+
+@dataclass(frozen=True)
+class StepSpec(Generic[C]):
+    """One definition of one step.
+
+    ``run(config, **input_paths, **output_paths) -> Metrics`` writes each output at the path it is given (a folder
+    that exists and is empty, or a file path for HTML) and returns flat metrics. ``version`` goes up whenever the
+    same inputs would give other bytes. ``optional`` inputs are passed as None when unbound. A ``resumable`` step
+    finds what a killed run left in its output folders and goes on from there.
+    """
+
+    name: str
+    version: str
+    category: str
+    config: type[C]
+    run: Callable[..., Metrics]
+    inputs: Mapping[str, ArtifactKind]
+    outputs: Mapping[str, ArtifactKind]
+    optional: frozenset[str] = frozenset()
+    resources: Resources = field(default_factory=Resources)
+    resumable: bool = False
+
+    def __post_init__(self) -> None:
+        expected = ["config", *self.inputs, *self.outputs]
+        actual = list(inspect.signature(self.run).parameters)
+        if actual != expected:
+            raise TypeError(f"step {self.name}: run takes {actual}, but its ports say {expected}")
+
+    @property
+    def summary(self) -> str:
+        """First line of the function's docstring."""
+        return (inspect.getdoc(self.run) or "").partition("\n")[0]
+
+
+def run_key(spec: StepSpec[Any], config: Config, digests: Mapping[str, str]) -> str:
+    """Identity of a run: step, version, config and the content of every input, nothing else."""
+    return digest_bytes(
+        canonical_json([spec.name, spec.version, config.model_dump(mode="json"), dict(digests)]).encode()
+    )
+
+
+def execute(
+    spec: StepSpec[C],
+    config: C,
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+    metrics_file: Path | None = None,
+    *,
+    reuse: bool = False,
+) -> Metrics:
+    """Run a step: check its inputs, write to temporary folders, publish all outputs and the metrics at the end.
+
+    With ``reuse`` a step whose outputs already come from the same key is not run again.
+
+    Raises:
+        ConfigError: a port is missing or unknown.
+        InputError: an input does not exist or cannot be read.
+        StorageError: the disk refuses the result.
+    """
+    bound = _check_ports(spec, inputs, outputs)
+    digests = {port: digest_path(path) for port, path in bound.items()}
+    key = run_key(spec, config, digests)
+    if reuse and metrics_file is not None and metrics_file.is_file() and _is_current(spec, outputs, key):
+        return dict(read_json(metrics_file))
+    try:
+        temporary = {port: _prepare(path, spec, key, spec.outputs[port]) for port, path in outputs.items()}
+        arguments = {port: bound.get(port) for port in spec.inputs}
+        metrics = spec.run(config, **arguments, **temporary)
+        _publish_all(spec, config, key, bound, digests, temporary, outputs)
+        if metrics_file is not None:
+            write_json(metrics_file, metrics)
+    except OSError as error:
+        raise storage_error(error, f"step '{spec.name}'") from error
+    return metrics
+
+
+def _check_ports(
+    spec: StepSpec[Any], inputs: Mapping[str, Path], outputs: Mapping[str, Path]
+) -> dict[str, Path]:
+    ports = [*spec.inputs, *spec.outputs]
+    for port in [*inputs, *outputs]:
+        if port not in ports:
+            raise ConfigError(f"step '{spec.name}' has no port '{port}'", remedy=did_you_mean(port, ports))
+    required = {*spec.inputs} - spec.optional
+    missing = sorted((required - set(inputs)) | (set(spec.outputs) - set(outputs)))
+    if missing:
+        raise ConfigError(
+            f"step '{spec.name}' needs {', '.join(missing)}",
+            remedy=f"bind them: {' '.join(f'--bind {m}=PATH' for m in missing)}",
+        )
+    for port, path in inputs.items():
+        kind = spec.inputs[port]
+        if not (path.is_file() if kind.is_file else path.is_dir()):
+            what = "file" if kind.is_file else "folder"
+            raise InputError(
+                f"step '{spec.name}': input '{port}' ({kind}) is not a {what}: {path}",
+                remedy=f"run the step that writes it, or bind {port}=PATH to an existing {what}",
+            )
+    return {port: inputs[port] for port in spec.inputs if port in inputs}
+
+
+def _prepare(final: Path, spec: StepSpec[Any], key: str, kind: ArtifactKind) -> Path:
+    temporary = incomplete(final)
+    stamp = temporary / _KEY
+    if spec.resumable and stamp.is_file() and stamp.read_text("utf-8") == key:
+        return temporary
+    remove(temporary)
+    if kind.is_file:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        return temporary
+    temporary.mkdir(parents=True)
+    if spec.resumable:
+        stamp.write_text(key, "utf-8")
+    return temporary
+
+
+def _publish_all(
+    spec: StepSpec[Any],
+    config: Config,
+    key: str,
+    inputs: Mapping[str, Path],
+    digests: Mapping[str, str],
+    temporary: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+) -> None:
+    for port, path in temporary.items():
+        if not path.exists():
+            raise RuntimeError(f"step {spec.name} did not write its output {port}")
+        if path.is_dir():
+            (path / _KEY).unlink(missing_ok=True)
+            for leftover in list(path.rglob(f"*{INCOMPLETE}")):
+                remove(leftover)
+    nodes: dict[str, Any] = {}
+    origins: dict[str, dict[str, str | None]] = {}
+    for port, path in inputs.items():
+        record = read_lineage(path)
+        nodes |= record["nodes"] if record else {}
+        origins[port] = {"digest": digests[port], "from": record["self"] if record else None}
+    nodes[key] = {
+        "step": spec.name,
+        "version": spec.version,
+        "config": config.model_dump(mode="json"),
+        "inputs": origins,
+        "outputs": {port: digest_path(path) for port, path in temporary.items()},
+    }
+    for port, path in temporary.items():
+        if path.is_dir():
+            write_json(path / LINEAGE, {"self": key, "port": port, "nodes": nodes})
+        publish(path, outputs[port])
+
+
+def _is_current(spec: StepSpec[Any], outputs: Mapping[str, Path], key: str) -> bool:
+    for port, path in outputs.items():
+        record = read_lineage(path)
+        if record is None or record["self"] != key or record["nodes"][key]["outputs"][port] != digest_path(path):
+            return False
+    return bool(outputs)

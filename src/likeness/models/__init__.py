@@ -1,0 +1,1 @@
+"""Generators, policies, adapters, face packs and captioners."""
