@@ -1,0 +1,1 @@
+"""Images and shards: reading, normalising, filtering, captioning and splitting."""

@@ -1,0 +1,139 @@
+"""Image sets as Parquet shards in the Hugging Face image convention, with a manifest.
+
+A folder holds ``data-00000.parquet``, ``data-00001.parquet``, … and ``manifest.json`` (rows, columns, and each
+shard's rows and SHA-256). ``datasets.load_dataset("parquet", data_files="FOLDER/*.parquet")`` reads it with image
+columns decoded. Equal rows give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from likeness.core.errors import InputError
+from likeness.core.io import digest_file, read_json, write_json
+
+MANIFEST = "manifest.json"
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_BATCH = 64
+_ROW_GROUP = 100  # the Hugging Face viewer and streaming readers fetch whole row groups
+_METADATA = b"huggingface"
+
+
+def write_shards(
+    folder: Path,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    rows_per_shard: int = 1000,
+    image_columns: tuple[str, ...] = ("image",),
+    schema: pa.Schema | None = None,
+) -> None:
+    """Write ``rows`` into ``folder``; streams with a ``schema``, else all rows are held to infer one.
+
+    An image column's value is ``{"bytes": …, "path": …}``. Without rows, one empty shard carries the schema.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if schema is None:
+        rows = list(rows)
+        schema = infer_schema(rows, image_columns)
+    schema = with_features(schema)
+    iterator = iter(rows)
+    shards: list[dict[str, Any]] = []
+    while (chunk := list(islice(iterator, rows_per_shard))) or not shards:
+        file = folder / f"data-{len(shards):05d}.parquet"
+        write_table(file, pa.Table.from_pylist([dict(row) for row in chunk], schema=schema))
+        shards.append({"file": file.name, "rows": len(chunk), "sha256": digest_file(file)})
+    total = sum(shard["rows"] for shard in shards)
+    write_json(folder / MANIFEST, {"rows": total, "columns": schema.names, "shards": shards})
+
+
+def write_table(file: Path, table: pa.Table) -> None:
+    """Write one Parquet file with fixed settings, so that equal tables give equal bytes."""
+    coded = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP, use_dictionary=coded, version="2.6")
+
+
+def infer_schema(rows: Sequence[Mapping[str, Any]], image_columns: Sequence[str] = ("image",)) -> pa.Schema:
+    """Schema of ``rows``: columns in order of first appearance; a column that is always None is a string."""
+    names = list(dict.fromkeys(name for row in rows for name in row)) or list(image_columns)
+    fields = []
+    for name in names:
+        if name in image_columns:
+            fields.append(pa.field(name, IMAGE))
+            continue
+        kind = pa.array([row.get(name) for row in rows]).type
+        fields.append(pa.field(name, pa.string() if pa.types.is_null(kind) else kind))
+    return pa.schema(fields)
+
+
+def with_features(schema: pa.Schema) -> pa.Schema:
+    """``schema`` with the metadata by which ``datasets`` knows its features."""
+    # Parquet renames a list's child field: name it afresh, or rows read back would be written as other bytes.
+    fields = [
+        pa.field(f.name, pa.list_(f.type.value_type)) if pa.types.is_list(f.type) else pa.field(f.name, f.type)
+        for f in schema
+    ]
+    features = {field.name: _feature(field.type) for field in fields}
+    return pa.schema(fields).with_metadata({_METADATA: json.dumps({"info": {"features": features}}).encode()})
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    if kind == IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    names = {pa.float32(): "float32", pa.float64(): "float64", pa.bool_(): "bool"}
+    return {"dtype": names.get(kind, str(kind)), "_type": "Value"}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest; raises InputError when ``folder`` is not a shards folder."""
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder} has no {MANIFEST}", remedy="bind a folder of shards written by a step")
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    return manifest
+
+
+def read_schema(folder: Path) -> pa.Schema:
+    """Arrow schema of the rows, without metadata."""
+    first = read_manifest(folder)["shards"][0]["file"]
+    return pq.read_schema(folder / first).remove_metadata()
+
+
+def iter_rows(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows in order, a batch in memory at a time; ``columns`` limits what is read from disk.
+
+    Raises:
+        InputError: a shard is missing or damaged, or a column does not exist.
+    """
+    manifest = read_manifest(folder)
+    unknown = sorted(set(columns or ()) - set(manifest["columns"]))
+    if unknown:
+        raise InputError(
+            f"{folder} has no column {', '.join(unknown)}", remedy=f"it has: {', '.join(manifest['columns'])}"
+        )
+    for shard in manifest["shards"]:
+        try:
+            with pq.ParquetFile(folder / shard["file"]) as parquet:
+                for batch in parquet.iter_batches(_BATCH, columns=list(columns) if columns is not None else None):
+                    yield from batch.to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"{folder / shard['file']} cannot be read: {error}", remedy="delete the folder and run its step again"
+            ) from None
+
+
+def read_rows(folder: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """All rows; see :func:`iter_rows`."""
+    return list(iter_rows(folder, columns))
+
+
+def row_count(folder: Path) -> int:
+    """Number of rows, from the manifest."""
+    return int(read_manifest(folder)["rows"])
