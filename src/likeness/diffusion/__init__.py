@@ -1,0 +1,1 @@
+"""Noise paths and samplers: pure tensors, no models."""

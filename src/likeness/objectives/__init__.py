@@ -1,0 +1,1 @@
+"""Per-sample losses: pure functions, nothing reduced inside."""

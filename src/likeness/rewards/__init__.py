@@ -1,0 +1,1 @@
+"""Rewards: what an image is worth under its conditions."""

@@ -1,0 +1,1 @@
+"""The pipeline's steps: thin functions over named paths."""

@@ -1,0 +1,156 @@
+"""Random pipelines and encoders of the real shapes' kind, small enough to sample in a fraction of a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+TOKENS = 77
+BETAS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+def tiny_tokenizer() -> CLIPTokenizer:
+    """Byte-level: every letter is a token, so any prompt encodes."""
+    letters = sorted(ByteLevel.alphabet())
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], model_max_length=TOKENS)
+
+
+def _text_config(tokenizer: CLIPTokenizer, width: int = 32) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=TOKENS,
+        projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _vae() -> AutoencoderKL:
+    """64 x 64 x 3 to 16 x 16 x 4."""
+    return AutoencoderKL(
+        latent_channels=4,
+        sample_size=64,
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+    )
+
+
+def _unet(**overrides: Any) -> UNet2DConditionModel:
+    settings: dict[str, Any] = {
+        "sample_size": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "layers_per_block": 1,
+        "block_out_channels": (16, 32),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "cross_attention_dim": 32,
+        "attention_head_dim": 4,
+        "norm_num_groups": 8,
+    }
+    return UNet2DConditionModel(**settings | overrides)
+
+
+def ddim(prediction_type: str = "v_prediction") -> DDIMScheduler:
+    """The embedded scheduler for v and x0 prediction; Stable Diffusion 1.5's noise schedule for epsilon."""
+    if prediction_type == "epsilon":
+        return DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    return DDIMScheduler(
+        **BETAS,
+        clip_sample=False,
+        prediction_type=prediction_type,
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+
+
+def tiny_sd15(folder: Path, prediction_type: str = "v_prediction", seed: int = 0) -> Path:
+    """A random StableDiffusionPipeline of the embedded shapes, saved at ``folder``."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    StableDiffusionPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(tokenizer)),
+        tokenizer=tokenizer,
+        unet=_unet(),
+        scheduler=ddim(prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def tiny_sdxl(folder: Path, seed: int = 0) -> Path:
+    """A random StableDiffusionXLPipeline (two text encoders, text_time embedding, Euler), saved at ``folder``."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    unet = _unet(
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=8 * 6 + 32,
+        cross_attention_dim=64,
+        transformer_layers_per_block=(1, 2),
+    )
+    StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(tokenizer)),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer)),
+        tokenizer=tokenizer,
+        tokenizer_2=tiny_tokenizer(),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(**BETAS, steps_offset=1, timestep_spacing="leading"),
+        add_watermarker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def tiny_clip(folder: Path, seed: int = 0) -> Path:
+    """A random CLIPModel for 64-pixel images (projection_dim 64) with its tokenizer, saved at ``folder``."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    text = _text_config(tokenizer).to_dict()
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 64,
+        "patch_size": 16,
+        "projection_dim": 64,
+    }
+    config = CLIPConfig(text_config=text | {"projection_dim": 64}, vision_config=vision, projection_dim=64)
+    CLIPModel(config).save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    return folder
