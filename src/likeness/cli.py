@@ -1,0 +1,215 @@
+"""The command line. Thin: every command checks its arguments and calls the library; libraries load on use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from likeness.core.errors import ConfigError, LikenessError
+
+QUIET = {
+    # Idle OpenMP threads that spin make small models up to ten times slower when processes share cores.
+    "OMP_WAIT_POLICY": "passive",
+    # A missing model fails at once instead of after minutes of retries; set it to 0 to allow downloads.
+    "HF_HUB_OFFLINE": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+faces = typer.Typer(no_args_is_help=True, help="Face packs for photographs.")
+params = typer.Typer(no_args_is_help=True, help="Params files.")
+show = typer.Typer(no_args_is_help=True, help="What a run has produced.")
+app.add_typer(faces, name="faces")
+app.add_typer(params, name="params")
+app.add_typer(show, name="show")
+app.info.help = "Identity-preserving, preference-aligned image generation, from photographs to a registered model."
+
+ProfileOption = Annotated[str, typer.Option(help="portraits, tiny or production.")]
+ParamsOption = Annotated[Path | None, typer.Option("--params", help="Params file instead of the profile's own.")]
+RootOption = Annotated[Path | None, typer.Option(help="Folder of the artefacts instead of the profile's own.")]
+
+
+def main() -> None:
+    """Entry point: a mistake the user can mend is a message and exit code 2, never a traceback."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        app()
+    except LikenessError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    step: Annotated[str, typer.Argument(help="Name of the step, or name@version.")],
+    section: Annotated[str | None, typer.Option(help="Section of the params file; the step's name by default.")] = None,
+    params_file: Annotated[Path, typer.Option("--params", help="Params file.")] = Path("params.yaml"),
+    bind: Annotated[list[str] | None, typer.Option(help="port=path, once for each input and output.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="JSON file to write the metrics to.")] = None,
+) -> None:
+    """Run one step on files."""
+    from likeness.core.config import load_yaml, parse_config
+    from likeness.core.config import section as section_of
+    from likeness.core.step import execute
+    from likeness.orchestration.catalogue import load_step
+
+    spec = load_step(step)
+    name = section or spec.name
+    values = section_of(load_yaml(params_file), name, str(params_file))
+    config = parse_config(spec.config, values, f"{params_file} [{name}]")
+    bound = _bindings(bind or [])
+    outputs = {port: path for port, path in bound.items() if port in spec.outputs}
+    inputs = {port: path for port, path in bound.items() if port not in spec.outputs}
+    for key, value in execute(spec, config, inputs, outputs, metrics).items():
+        typer.echo(f"{key}: {value}")
+
+
+def _bindings(binds: list[str]) -> dict[str, Path]:
+    bound: dict[str, Path] = {}
+    for bind in binds:
+        port, equals, path = bind.partition("=")
+        if not (port and equals and path) or port in bound:
+            raise ConfigError(f"--bind {bind!r} is not port=path, or repeats a port", remedy="write --bind PORT=PATH")
+        bound[port] = Path(path)
+    return bound
+
+
+@app.command("run-pipeline")
+def run_pipeline(
+    driver: Annotated[str, typer.Option(help="local, dvc, prefect or kfp-local.")] = "dvc",
+    profile: ProfileOption = "portraits",
+    params_file: ParamsOption = None,
+    root: RootOption = None,
+) -> None:
+    """Run the whole graph with one of the drivers, then say what came out."""
+    from likeness.orchestration.drivers import run_with
+
+    typer.echo(run_with(driver, profile, params_file, root))
+
+
+@app.command("compile")
+def compile_(
+    profile: ProfileOption = "production",
+    params_file: ParamsOption = None,
+    out: Annotated[Path | None, typer.Option(help="YAML file to write.")] = None,
+    image: Annotated[str | None, typer.Option(help="Container image of the components.")] = None,
+) -> None:
+    """Compile the graph for Kubeflow Pipelines."""
+    from likeness.orchestration.components import IMAGE
+    from likeness.orchestration.drivers import plan_of
+    from likeness.orchestration.kfp import compile_pipeline
+    from likeness.orchestration.profiles import load_profile
+
+    file = out or load_profile(profile).compiled
+    compile_pipeline(plan_of(profile, params_file, None), file, image or IMAGE)
+    typer.echo(f"compiled {profile} to {file}")
+
+
+@app.command()
+def submit(
+    host: Annotated[str, typer.Option(help="URL of the Kubeflow Pipelines server.")],
+    package: Annotated[Path, typer.Option(help="Compiled pipeline.")] = Path("pipelines/compiled/production.yaml"),
+    experiment: Annotated[str, typer.Option(help="Experiment that groups the runs.")] = "likeness",
+    run_name: Annotated[str, typer.Option(help="Name of this run.")] = "likeness",
+    argument: Annotated[list[str] | None, typer.Option(help="name=value, e.g. source_photos=s3://…")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Kubernetes namespace of a multi-user server.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="LIKENESS_KFP_TOKEN", help="Bearer token.")] = None,
+    cookies: Annotated[str | None, typer.Option(envvar="LIKENESS_KFP_COOKIES", help="Session cookies.")] = None,
+    service_account_token: Annotated[Path | None, typer.Option(help="Mounted service account token.")] = None,
+) -> None:
+    """Submit a compiled pipeline to a Kubeflow Pipelines server."""
+    from likeness.orchestration.submit import Access, parse_arguments
+    from likeness.orchestration.submit import submit as send
+
+    access = Access(host, namespace, token, cookies, service_account_token)
+    run_id = send(access, package, experiment=experiment, arguments=parse_arguments(argument or []), run_name=run_name)
+    typer.echo(f"submitted run {run_id}")
+
+
+@app.command()
+def retrain(
+    driver: Annotated[str, typer.Option(help="dvc, kfp or local.")] = "dvc",
+    profile: ProfileOption = "portraits",
+    host: Annotated[str | None, typer.Option(help="Kubeflow server, for the driver kfp.")] = None,
+    cron: Annotated[str | None, typer.Option(help="Serve the flow on this schedule instead of running once.")] = None,
+) -> None:
+    """Bring the registered model up to date with the data, once or on a schedule (Prefect)."""
+    from likeness.orchestration.prefect import retrain as flow
+
+    if cron is not None:
+        flow.serve(
+            name=f"retrain-{profile}", cron=cron, parameters={"driver": driver, "profile": profile, "host": host}
+        )
+    else:
+        typer.echo(flow(driver=driver, profile=profile, host=host))
+
+
+@app.command()
+def curate(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write shards, quarantine and contact sheet to.")],
+) -> None:
+    """Curate a folder of photographs: kept and quarantined faces, with reasons and a contact sheet."""
+    from likeness.orchestration.curate import curate as run_curation
+
+    typer.echo(run_curation(folder, out))
+
+
+@app.command()
+def steps() -> None:
+    """List the steps."""
+    from likeness.orchestration.catalogue import load_step, step_names
+
+    for name in step_names():
+        spec = load_step(name)
+        typer.echo(f"{spec.name + '@' + spec.version:24} {spec.category:14} {spec.summary}")
+
+
+@app.command()
+def generate(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; show what differs, exit code 1.")] = False,
+) -> None:
+    """Write dvc.yaml, the Kubeflow components and the compiled pipelines from the steps' definitions."""
+    from likeness.orchestration.generate import diff_generated, write_generated
+
+    if not check:
+        for path in write_generated(Path()):
+            typer.echo(f"wrote {path}")
+    elif difference := diff_generated(Path()):
+        typer.echo(difference, nl=False)
+        typer.echo("generated files are out of date: run `likeness generate`", err=True)
+        raise typer.Exit(1)
+
+
+@params.command("check")
+def params_check(profile: ProfileOption = "portraits", params_file: ParamsOption = None) -> None:
+    """Validate a params file: every section, key, value and source."""
+    from likeness.orchestration.drivers import plan_of
+    from likeness.orchestration.plan import check_sources
+
+    plan = plan_of(profile, params_file, None)
+    check_sources(plan)
+    typer.echo(f"{plan.params_file}: {len(plan.configs)} sections and {len(plan.sources)} sources are valid")
+
+
+@show.command("decision")
+def show_decision(profile: ProfileOption = "portraits", root: RootOption = None) -> None:
+    """The gate's decision with its reasons, the registered version and the report's path."""
+    from likeness.orchestration.outcome import outcome_text
+    from likeness.orchestration.profiles import load_profile
+
+    typer.echo(outcome_text(root or load_profile(profile).root))
+
+
+if __name__ == "__main__":
+    main()

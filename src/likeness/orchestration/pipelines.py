@@ -1,0 +1,131 @@
+"""The graph: one definition of which step reads what, for every driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from likeness.core.artifact import ArtifactKind
+from likeness.core.pipeline import Node, Pipeline
+from likeness.core.registry import Registry
+from likeness.orchestration.catalogue import load_step
+
+PIPELINES: Registry[Callable[[], Pipeline]] = Registry("pipeline", builtin=("likeness.orchestration.pipelines",))
+
+MODELS = {
+    "base_model": ArtifactKind.MODEL,
+    "faces": ArtifactKind.FACE_PACK,
+    "judge_faces": ArtifactKind.FACE_PACK,
+    "encoder": ArtifactKind.MODEL,
+    "oracle": ArtifactKind.MODEL,
+}
+
+
+def load_pipeline(name: str) -> Pipeline:
+    """The pipeline of that name, ours or a plug-in's; raises UnknownNameError with suggestions."""
+    return PIPELINES.get(name)()
+
+
+def node(step: str, name: str | None = None, **bind: str) -> Node:
+    """A node that runs ``step``; ``bind`` names where each input comes from."""
+    return Node(name=name or step, spec=load_step(step), bind=bind)
+
+
+def _curation(photos: str) -> tuple[Node, ...]:
+    return (
+        node("ingest", photos=photos),
+        node("detect_faces", images="ingest.images", faces="sources.faces"),
+        node("filter_faces", images="ingest.images", detections="detect_faces.detections"),
+        node("caption", kept="filter_faces.kept"),
+        node("split", captioned="caption.captioned"),
+    )
+
+
+def _preferences() -> tuple[Node, ...]:
+    """The reward model and the held-out judge are one step used twice, on disjoint annotators and pairs."""
+    preferences, encoder = "mine_preferences.preferences", "sources.encoder"
+    return (
+        node("generate_candidates", train="split.train", base_model="sources.base_model"),
+        node(
+            "mine_preferences",
+            candidates="generate_candidates.candidates",
+            train="split.train",
+            oracle="sources.oracle",
+        ),
+        node("train_reward", preferences=preferences, encoder=encoder),
+        node("train_reward", name="train_judge", preferences=preferences, encoder=encoder),
+    )
+
+
+def _alignment() -> tuple[Node, ...]:
+    return (
+        node(
+            "finetune",
+            base_model="sources.base_model",
+            references="split.references",
+            train="split.train",
+            reward="train_reward.reward",
+            encoder="sources.encoder",
+            faces="sources.faces",
+        ),
+        node(
+            "evaluate",
+            base_model="sources.base_model",
+            lora="finetune.lora",
+            references="split.references",
+            evaluation="split.evaluation",
+            judge="train_judge.reward",
+            encoder="sources.encoder",
+            judge_faces="sources.judge_faces",
+            oracle="sources.oracle",
+        ),
+    )
+
+
+def _release() -> tuple[Node, ...]:
+    return (
+        node("gate", evaluation_result="evaluate.evaluation_result", lora="finetune.lora"),
+        node("register", lora="finetune.lora", decision="gate.decision"),
+        node(
+            "report",
+            train="split.train",
+            preferences="mine_preferences.preferences",
+            reward="train_reward.reward",
+            judge="train_judge.reward",
+            lora="finetune.lora",
+            evaluation_result="evaluate.evaluation_result",
+            samples="evaluate.samples",
+            decision="gate.decision",
+            registration="register.registration",
+            data_docs="filter_faces.data_docs",
+        ),
+    )
+
+
+def portraits() -> Pipeline:
+    """The embedded profile: drawn portraits, so that everything runs on two cores and has a known truth."""
+    return Pipeline(
+        name="portraits",
+        summary="Curate drawn portraits, learn a reward, align a LoRA, evaluate, gate and register it.",
+        sources=MODELS,
+        nodes=(
+            node("render_portraits"),
+            *_curation("render_portraits.photos"),
+            *_preferences(),
+            *_alignment(),
+            *_release(),
+        ),
+    )
+
+
+def production() -> Pipeline:
+    """The same graph on the user's own photographs."""
+    return Pipeline(
+        name="production",
+        summary="Curate photographs, learn a reward, align a LoRA, evaluate, gate and register it.",
+        sources={"photos": ArtifactKind.PHOTOS, **MODELS},
+        nodes=(*_curation("sources.photos"), *_preferences(), *_alignment(), *_release()),
+    )
+
+
+for _build in (portraits, production):
+    PIPELINES.add(_build.__name__, _build, __name__)
