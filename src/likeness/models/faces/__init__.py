@@ -1,0 +1,1 @@
+"""Faces: insightface packs, their differentiable torch twin, and the builder of the photograph pack."""
