@@ -14,6 +14,7 @@ class ArtifactKind(StrEnum):
 
     PHOTOS = "photos"  # image files, optionally with metadata.jsonl (Hugging Face imagefolder)
     SHARDS = "shards"  # Parquet shards in the Hugging Face image convention, with manifest.json
+    ARRAYS = "arrays"  # NumPy arrays of rendered portraits
     TABLE = "table"  # Parquet tables without pixels
     PREFERENCES = "preferences"  # Parquet pairs: chosen and rejected
     MODEL = "model"  # a diffusers, transformers or reward-model folder in safetensors

@@ -16,7 +16,7 @@ from likeness.core.errors import InputError
 from likeness.core.io import read_json
 from likeness.models.embedded.augment import batch_of, jitter
 from likeness.models.embedded.fit import FitConfig, fit
-from likeness.models.embedded.portraits import FACTORS, Portrait, phrases
+from likeness.models.embedded.portraits import FACTORS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -173,8 +173,3 @@ def accuracy(reader: AttributeReader, corpus: Corpus) -> dict[str, float]:
         for name, values in reader.read(batch_of(corpus, index)).items():
             right[name].extend((values.numpy() == corpus.column(name)[index]).tolist())
     return {name: float(np.mean(values)) for name, values in right.items()}
-
-
-def describe(portrait: Portrait) -> str:
-    """All phrases of a portrait, for messages."""
-    return ", ".join(phrases(portrait, tuple(FACTORS)))

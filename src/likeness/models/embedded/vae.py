@@ -6,19 +6,17 @@ eyes, brows and mouth are a few pixels each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likeness.core.config import Config
+from likeness.models.embedded.fit import FitConfig, fit
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from torch import Tensor
 
     from likeness.models.embedded.corpus import Corpus
-
-Progress = Callable[[int, float], None]
 
 
 class VaeConfig(Config):
@@ -59,20 +57,18 @@ def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tenso
     return (weight * (difference.abs() + 0.5 * difference.square())).mean() + 0.5 * (dx + dy)
 
 
-def train_vae(config: VaeConfig, corpus: Corpus, out: Path, progress: Progress) -> dict[str, float]:
+def train_vae(config: VaeConfig, corpus: Corpus, out: Path) -> dict[str, float]:
     """Train on ``corpus`` and save a diffusers folder with the latents' ``scaling_factor`` measured. Returns metrics."""
     import numpy as np
     import torch
 
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    vae = build_vae().to(memory_format=torch.channels_last)
-    steps = config.crop_steps + config.full_steps
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, steps, pct_start=0.03)
+    vae = build_vae().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     centre = torch.ones(1, 1, 64, 64)
     centre[..., 12:48, 14:50] = 2.0
-    for step in range(steps):
+
+    def loss_at(step: int) -> Tensor:
         cropping = step < config.crop_steps
         index = np.sort(rng.integers(len(corpus), size=config.crop_batch if cropping else config.full_batch))
         images = torch.from_numpy(np.asarray(corpus.images[index])).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -83,17 +79,14 @@ def train_vae(config: VaeConfig, corpus: Corpus, out: Path, progress: Progress) 
             weight = centre[..., top : top + 32, left : left + 32]
         images = images.contiguous(memory_format=torch.channels_last)
         posterior = vae.encode(images).latent_dist
-        loss = reconstruction_loss(vae.decode(posterior.sample()).sample, images, weight)
-        loss = loss + config.kl_weight * posterior.kl().mean() / (images.shape[-1] // 4) ** 2
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        progress(step, float(loss.detach()))
+        divergence = posterior.kl().mean() / (images.shape[-1] // 4) ** 2
+        return reconstruction_loss(vae.decode(posterior.sample()).sample, images, weight) + config.kl_weight * divergence
+
+    steps = config.crop_steps + config.full_steps
+    fit([vae], loss_at, FitConfig(steps=steps, learning_rate=config.learning_rate), "vae")
     metrics = _measure(vae, corpus)
     vae.register_to_config(scaling_factor=round(1 / metrics["latent_std"], 4))
-    vae.eval().save_pretrained(out)
+    vae.save_pretrained(out)
     return metrics
 
 
