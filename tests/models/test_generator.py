@@ -29,7 +29,8 @@ def test_a_sample_depends_on_its_seed_alone_and_not_on_its_batch(family: str, re
     apart = generate(pipeline, PROMPTS, [3, 4, 5], steps=2, guidance_scale=2.0, batch=1)
     assert together.shape == (3, 3, 64, 64)
     assert together.dtype == torch.float32
-    assert 0 <= together.min() and together.max() <= 1
+    assert together.min() >= 0
+    assert together.max() <= 1
     torch.testing.assert_close(together, apart, atol=1e-4, rtol=0)
     assert not torch.allclose(together[0], generate(pipeline, PROMPTS[:1], [9], steps=2, guidance_scale=2.0, batch=1))
 
@@ -55,7 +56,8 @@ def test_moments_and_decoding_are_inverse_shapes_and_decoding_has_a_gradient(sd1
     assert (deviation > 0).all()
     latents = mean.requires_grad_()
     decode_latents(pipeline, latents).mean().backward()
-    assert latents.grad is not None and latents.grad.abs().sum() > 0
+    assert latents.grad is not None
+    assert latents.grad.abs().sum() > 0
 
 
 def test_a_folder_that_is_no_pipeline_is_named(tmp_path: Path, sd15_folder: Path) -> None:

@@ -100,7 +100,7 @@ def unload_lora(pipeline: Any) -> None:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Text conditioning of a UNet: ``hidden`` (B, L, E); ``added`` holds SDXL's text_embeds and time_ids, else empty."""
+    """Text conditioning of a UNet. ``hidden``: (B, L, E); ``added``: SDXL's text_embeds and time_ids, else empty."""
 
     hidden: Tensor
     added: Mapping[str, Tensor]
