@@ -215,6 +215,11 @@ def _cast(inputs: Inputs, attributes: Attributes) -> Tensor:
     return inputs[0].to(kinds[attributes["to"]])
 
 
+def _layer_norm(inputs: Inputs, attributes: Attributes) -> Tensor:
+    shape = inputs[0].shape[attributes.get("axis", -1) :]
+    return F.layer_norm(inputs[0], shape, inputs[1], _optional(inputs, 2), attributes.get("epsilon", 1e-5))
+
+
 def _leaky_relu(inputs: Inputs, attributes: Attributes) -> Tensor:
     return F.leaky_relu(inputs[0], attributes.get("alpha", 0.01))
 
@@ -255,6 +260,7 @@ OPS: Mapping[str, Op] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda i, a: F.hardswish(i[0]),
     "Identity": lambda i, a: i[0],
+    "LayerNormalization": _layer_norm,
     "LeakyRelu": _leaky_relu,
     "MatMul": lambda i, a: i[0] @ i[1],
     "MaxPool": _max_pool,
