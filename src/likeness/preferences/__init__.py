@@ -1,0 +1,1 @@
+"""Preferences: where pairs come from, how they are stored, and what is learnt from them."""

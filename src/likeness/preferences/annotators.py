@@ -1,0 +1,138 @@
+"""Source ``simulated_annotators``: votes by people of known taste, so that learning it can be checked.
+
+Taste is utility over what the oracle sees (probability of ``factor=value``) plus ``sharpness``. Each annotator
+departs from the shared taste a little; annotators and prompt groups are split between the reward and its judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from pydantic import Field
+
+from likeness.core.config import Config
+from likeness.core.errors import ConfigError, InputError, did_you_mean
+from likeness.core.seeds import derive_seed
+from likeness.data.shards import read_rows
+from likeness.preferences.attributes import SHARPNESS, read_attributes
+from likeness.preferences.choice import Annotator, ceiling
+from likeness.preferences.pairs import Fold, Preference
+from likeness.preferences.sources import SOURCES, Material, Mined, Source
+from likeness.preferences.voting import Pair, Vote, cast_votes, draw_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+TASTE = {
+    "expression=smiling": 2.0,
+    "expression=winking": 1.0,
+    "expression=sad": -1.0,
+    "accessory=round glasses": 1.0,
+    "accessory=eyepatch": -1.0,
+    "background=lavender": 1.0,
+    "background=grey": -1.0,
+    SHARPNESS: 0.5,
+}
+
+
+class AnnotatorsConfig(Config):
+    """``pairs_per_group`` pairs of each prompt's candidates, each voted on by ``votes`` annotators of its fold.
+
+    ``taste``: the shared weights; ``divergence``: standard deviation of each annotator's departure from each weight.
+    """
+
+    annotators: int = Field(default=6, ge=2)
+    votes: int = Field(default=1, ge=1)
+    pairs_per_group: int = Field(default=4, ge=1)
+    taste: Mapping[str, float] = TASTE
+    divergence: float = Field(default=0.2, ge=0)
+    temperature: float = Field(default=0.4, gt=0)
+    position_bias: float = 0.3
+    flip_rate: float = Field(default=0.05, ge=0, le=0.5)
+
+
+def panel(config: AnnotatorsConfig, seed: int) -> dict[Fold, list[Annotator]]:
+    """The annotators of each fold, drawn around the shared taste; folds share nobody."""
+    people: dict[Fold, list[Annotator]] = {fold: [] for fold in get_args(Fold)}
+    folds = list(people)
+    for i in range(config.annotators):
+        rng = np.random.default_rng(derive_seed(seed, "annotator", i))
+        weights = {
+            name: round(float(weight + config.divergence * rng.standard_normal()), 6)
+            for name, weight in sorted(config.taste.items())
+        }
+        people[folds[i % len(folds)]].append(
+            Annotator(f"annotator-{i:02d}", weights, config.temperature, config.position_bias, config.flip_rate)
+        )
+    return people
+
+
+def mine(config: AnnotatorsConfig, material: Material) -> Mined:
+    """Votes on the candidates by annotators whose taste the oracle's eyes make computable."""
+    from likeness.models.embedded.oracle import AttributeReader
+
+    return vote_on(config, material, AttributeReader.load(material.oracle).probabilities)
+
+
+def vote_on(
+    config: AnnotatorsConfig, material: Material, probabilities: Callable[[Tensor], Mapping[str, Tensor]]
+) -> Mined:
+    """:func:`mine` with the oracle's eyes given: images (B, 3, H, W) in [0, 1] -> factor -> (B, values).
+
+    Raises:
+        ConfigError: the taste names an attribute that the oracle does not read.
+        InputError: no group has two candidates.
+    """
+    rows = read_rows(material.candidates, ["image", "prompt", "group"])
+    groups = [str(row["group"]) for row in rows]
+    pairs = draw_pairs(groups, config.pairs_per_group, material.seed, material.judge_share)
+    if not pairs:
+        raise InputError("no prompt has two candidates to compare", remedy="raise images_per_prompt to at least 2")
+    names, attributes = read_attributes([row["image"] for row in rows], probabilities)
+    for name in config.taste:
+        if name not in names:
+            raise ConfigError(f"the oracle reads no attribute '{name}'", remedy=did_you_mean(name, names))
+    people = panel(config, material.seed)
+    utility = {one.name: one.utility(attributes, names) for crew in people.values() for one in crew}
+    votes = list(cast_votes(pairs, people, utility, config.votes, material.seed))
+    preferences = [_preference(vote, rows) for vote in votes]
+    return Mined(preferences, _truth(pairs, people, utility))
+
+
+def _preference(vote: Vote, rows: Sequence[Mapping[str, Any]]) -> Preference:
+    return Preference(
+        prompt=rows[vote.winner]["prompt"],
+        chosen=rows[vote.winner]["image"],
+        rejected=rows[vote.loser]["image"],
+        kind="appeal",
+        fold=vote.pair.fold,
+        group=f"prompt-{vote.pair.group}",
+        annotator=vote.annotator,
+        strength=vote.strength,
+        swapped=not vote.winner_first,
+    )
+
+
+def _truth(
+    pairs: Sequence[Pair], people: Mapping[Fold, Sequence[Annotator]], utility: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """What ``annotators.json`` keeps: each taste, and how predictable each annotator is on their fold's pairs."""
+    annotators: dict[str, Any] = {}
+    for fold, crew in people.items():
+        mine = [pair for pair in pairs if pair.fold == fold]
+        a, b = np.array([pair.a for pair in mine], dtype=int), np.array([pair.b for pair in mine], dtype=int)
+        for one in crew:
+            record = {key: value for key, value in asdict(one).items() if key != "name"}
+            if mine:
+                known = asdict(ceiling(one, utility[one.name][a], utility[one.name][b]))
+                record |= {key: round(value, 6) for key, value in known.items()}
+            annotators[one.name] = {"fold": fold, **record}
+    return {"annotators": annotators}
+
+
+SOURCES.add("simulated_annotators", Source(AnnotatorsConfig, mine), __name__)

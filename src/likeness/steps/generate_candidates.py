@@ -1,0 +1,95 @@
+"""Step ``generate_candidates``: several pictures per prompt from the base model, to be compared with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from likeness.core.artifact import ArtifactKind
+from likeness.core.config import Config
+from likeness.core.errors import InputError
+from likeness.core.io import digest_bytes
+from likeness.core.seeds import derive_seed
+from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.data.images import encode_png
+from likeness.data.shards import read_rows, write_shards
+
+
+class GenerateCandidatesConfig(Config):
+    """``prompts`` distinct captions of the training pictures, ``images_per_prompt`` (K) pictures each."""
+
+    seed: int = 0
+    threads: int = Field(default=2, ge=1)
+    prompts: int = Field(default=150, ge=1)
+    images_per_prompt: int = Field(default=4, ge=2)
+    steps: int = Field(default=4, ge=1)
+    guidance_scale: float = 3.5
+    batch: int = Field(default=16, ge=1)
+    rows_per_shard: int = Field(default=1000, ge=1)
+
+
+def draw_prompts(captions: Sequence[str], count: int, seed: int) -> list[str]:
+    """Up to ``count`` distinct captions, drawn by seed; independent of the order of ``captions``."""
+    distinct = sorted(set(captions))
+    order = np.random.default_rng(derive_seed(seed, "prompts")).permutation(len(distinct))
+    return [distinct[i] for i in order[:count]]
+
+
+def generate_candidates(config: GenerateCandidatesConfig, train: Path, base_model: Path, candidates: Path) -> Metrics:
+    """Draw K pictures for each of a sample of training captions from the base model."""
+    from likeness.models.generator import load_pipeline
+    from likeness.models.runtime import torch_session
+
+    captions = [row["caption"] for row in read_rows(train, ["caption"])]
+    if not captions:
+        raise InputError(f"{train} holds no captions", remedy="loosen the face filters or add photographs")
+    torch_session(config.seed, config.threads)
+    prompts = draw_prompts(captions, config.prompts, config.seed)
+    rows = _rows(load_pipeline(base_model), prompts, config)
+    write_shards(candidates, rows, rows_per_shard=config.rows_per_shard)
+    return {"prompts": len(prompts), "images": len(prompts) * config.images_per_prompt}
+
+
+def _rows(pipeline: Any, prompts: Sequence[str], config: GenerateCandidatesConfig) -> Iterator[dict[str, Any]]:
+    from tqdm import tqdm
+
+    from likeness.models.generator import generate
+
+    plan = [(group, index) for group in range(len(prompts)) for index in range(config.images_per_prompt)]
+    with tqdm(total=len(plan), desc="candidates", unit="image") as progress:
+        for start in range(0, len(plan), config.batch):
+            part = plan[start : start + config.batch]
+            seeds = [derive_seed(config.seed, "candidate", *where) for where in part]
+            images = generate(
+                pipeline,
+                [prompts[group] for group, _ in part],
+                seeds,
+                steps=config.steps,
+                guidance_scale=config.guidance_scale,
+                batch=config.batch,
+            )
+            pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+            for (group, index), seed, picture in zip(part, seeds, pixels, strict=True):
+                yield _row(encode_png(picture), prompts[group], group, index, seed)
+            progress.update(len(part))
+
+
+def _row(image: dict[str, Any], prompt: str, group: int, index: int, seed: int) -> dict[str, Any]:
+    name = digest_bytes(image["bytes"])[:16]
+    return {"image": image, "id": name, "prompt": prompt, "group": group, "index": index, "seed": seed}
+
+
+SPEC = StepSpec(
+    name="generate_candidates",
+    version="1",
+    category="preferences",
+    config=GenerateCandidatesConfig,
+    run=generate_candidates,
+    inputs={"train": ArtifactKind.SHARDS, "base_model": ArtifactKind.MODEL},
+    outputs={"candidates": ArtifactKind.SHARDS},
+    resources=Resources(cpu=2, memory_gb=8, gpu=1),
+)

@@ -1,0 +1,85 @@
+"""Step ``mine_preferences``: pairs from every configured source, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from likeness.core.artifact import ArtifactKind
+from likeness.core.config import Config, parse_config
+from likeness.core.errors import InputError
+from likeness.core.io import write_json
+from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.preferences.pairs import Preference, of_kind, write_preferences
+from likeness.preferences.sources import SOURCES, Material
+
+ANNOTATORS = "annotators.json"
+
+
+class MinePreferencesConfig(Config):
+    """``sources``: name on the plug-point ``source`` -> its own settings. ``judge_share``: of the groups."""
+
+    seed: int = 0
+    threads: int = Field(default=2, ge=1)
+    judge_share: float = Field(default=0.5, gt=0, lt=1)
+    sources: Mapping[str, Mapping[str, Any]] = {"simulated_annotators": {}, "distorted_structure": {}}
+
+    @field_validator("sources")
+    @classmethod
+    def _resolve(cls, given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Each source's settings with its defaults filled in, so that the run's key holds every value."""
+        return {
+            name: parse_config(SOURCES.get(name).config, settings, f"sources.{name}").model_dump(mode="json")
+            for name, settings in given.items()
+        }
+
+
+def mine_preferences(
+    config: MinePreferencesConfig, candidates: Path, train: Path, oracle: Path, preferences: Path
+) -> Metrics:
+    """Collect preference pairs: votes on candidates, and natural pictures against distorted ones."""
+    from likeness.models.runtime import torch_session
+
+    torch_session(config.seed, config.threads)
+    material = Material(candidates, train, oracle, config.seed, config.judge_share)
+    found: list[Preference] = []
+    truth: dict[str, Any] = {}
+    for name, settings in config.sources.items():
+        source = SOURCES.get(name)
+        mined = source.mine(parse_config(source.config, settings, f"sources.{name}"), material)
+        found += mined.preferences
+        truth |= {name: dict(mined.truth)}
+    if not found:
+        raise InputError("no source gave any preference pair", remedy="name at least one source under 'sources'")
+    write_preferences(preferences, found)
+    write_json(preferences / ANNOTATORS, truth)
+    return _metrics(found)
+
+
+def _metrics(found: Sequence[Preference]) -> Metrics:
+    metrics: Metrics = {"pairs": len(found)}
+    for kind in ("appeal", "structure"):
+        for fold in ("reward", "judge"):
+            metrics[f"{kind}_{fold}_pairs"] = sum(p.fold == fold for p in found if p.kind == kind)
+    shown = [not p.swapped for p in of_kind(found, "appeal") if p.swapped is not None]
+    if shown:
+        share = float(np.mean(shown))
+        metrics["chosen_shown_first"] = share
+        metrics["chosen_shown_first_error"] = float(np.sqrt(share * (1 - share) / len(shown)))
+    return metrics
+
+
+SPEC = StepSpec(
+    name="mine_preferences",
+    version="1",
+    category="preferences",
+    config=MinePreferencesConfig,
+    run=mine_preferences,
+    inputs={"candidates": ArtifactKind.SHARDS, "train": ArtifactKind.SHARDS, "oracle": ArtifactKind.MODEL},
+    outputs={"preferences": ArtifactKind.PREFERENCES},
+    resources=Resources(cpu=2, memory_gb=8),
+)
