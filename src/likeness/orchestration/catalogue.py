@@ -25,6 +25,16 @@ STEPS: tuple[str, ...] = (
     "register",
     "report",
 )
+EMBEDDED_STEPS: tuple[str, ...] = (
+    "render_corpus",
+    "train_vae",
+    "train_generator",
+    "train_recogniser",
+    "train_detector",
+    "train_dual_encoder",
+    "train_oracle",
+    "export_embedded",
+)
 GROUP = "likeness.step"
 
 
@@ -35,6 +45,7 @@ def _modules() -> dict[str, str]:
         DuplicateNameError: two packages bring one name.
     """
     found = {name: f"likeness.steps.{name}:SPEC" for name in STEPS}
+    found |= {name: "likeness.steps.embedded_models:SPECS" for name in EMBEDDED_STEPS}
     for point in entry_points(group=GROUP):
         other = found.get(point.name)
         if other is not None and other != point.value:
@@ -63,7 +74,8 @@ def load_step(reference: str) -> StepSpec[Any]:
     if name not in modules:
         raise UnknownNameError(f"there is no step '{name}'", remedy=did_you_mean(name, modules))
     module, _, attribute = modules[name].partition(":")
-    spec: StepSpec[Any] = getattr(import_module(module), attribute)
+    held = getattr(import_module(module), attribute)
+    spec: StepSpec[Any] = held if isinstance(held, StepSpec) else next(one for one in held if one.name == name)
     if version and version != spec.version:
         raise ConfigError(
             f"step '{name}' is at version {spec.version}, but version {version} was asked for",

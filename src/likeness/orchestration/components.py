@@ -21,6 +21,7 @@ KFP_CLASS = {
     ArtifactKind.PHOTOS: "Dataset",
     ArtifactKind.SHARDS: "Dataset",
     ArtifactKind.TABLE: "Dataset",
+    ArtifactKind.ARRAYS: "Dataset",
     ArtifactKind.PREFERENCES: "Dataset",
     ArtifactKind.MODEL: "Model",
     ArtifactKind.LORA: "Model",

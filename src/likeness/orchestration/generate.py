@@ -26,7 +26,8 @@ def generated_files(repository: Path) -> dict[Path, str]:
         files[folder / "README.md"] = component_readme(spec)
     for profile in PROFILES:
         files[profile.dvc_file] = _dvc(profile)
-        files[profile.compiled] = _compiled(profile, repository)
+        if profile.for_kubeflow:
+            files[profile.compiled] = _compiled(profile, repository)
     return files
 
 

@@ -22,6 +22,7 @@ from likeness.orchestration.components import IMAGE, KFP_CLASS, component_folder
 from likeness.orchestration.plan import Plan, check_sources
 
 GPU = "nvidia.com/gpu"
+LOCAL_IMAGE = "python:3.11"  # never pulled: kfp.local reads the name to warn about images without Python
 
 
 class LocalRunError(LikenessError):
@@ -63,7 +64,8 @@ def pipeline_function(plan: Plan, folder: Path, image: str = IMAGE) -> Any:
     parts = {node.name: _component_of(node, folder, configs[node.name], image) for node in pipeline.nodes}
     defaults = {source_argument(name): str(path) for name, path in plan.sources.items()} | configs
 
-    def build(**arguments: Any) -> None:
+    def build(*values: Any) -> None:
+        arguments = dict(zip(defaults, values, strict=True))
         artifacts: dict[str, Any] = {}
         for name, kind in pipeline.sources.items():
             task = dsl.importer(
@@ -83,10 +85,10 @@ def pipeline_function(plan: Plan, folder: Path, image: str = IMAGE) -> Any:
 
 
 def _set_signature(function: Callable[..., None], defaults: dict[str, str]) -> None:
-    """Give ``function(**arguments)`` the named parameters that kfp reads."""
-    keyword = inspect.Parameter.KEYWORD_ONLY
+    """Give ``function(*values)`` the named parameters that kfp reads."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, keyword, default=value, annotation=str) for name, value in defaults.items()]
+        [inspect.Parameter(name, kind, default=value, annotation=str) for name, value in defaults.items()]
     )
 
 
@@ -127,7 +129,7 @@ def run_local(plan: Plan) -> None:
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(work.resolve()), raise_on_error=True)
     arguments = {source_argument(name): str(path.resolve()) for name, path in plan.sources.items()}
     with tempfile.TemporaryDirectory() as folder:
-        function = pipeline_function(plan, Path(folder))
+        function = pipeline_function(plan, Path(folder), LOCAL_IMAGE)
         try:
             function(**arguments)
         except RuntimeError as error:

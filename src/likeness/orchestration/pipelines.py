@@ -127,5 +127,35 @@ def production() -> Pipeline:
     )
 
 
-for _build in (portraits, production):
+def embedded() -> Pipeline:
+    """How the committed models of the portrait domain are made."""
+    corpus = "render_corpus.corpus"
+    return Pipeline(
+        name="embedded",
+        summary="Train the embedded models from nothing and export them.",
+        sources={},
+        nodes=(
+            node("render_corpus"),
+            node("train_vae", corpus=corpus),
+            node("train_generator", corpus=corpus, vae="train_vae.vae"),
+            node("train_recogniser", corpus=corpus),
+            node("train_recogniser", name="train_judge_recogniser", corpus=corpus),
+            node("train_detector", corpus=corpus),
+            node("train_dual_encoder", corpus=corpus),
+            node("train_oracle", corpus=corpus),
+            node(
+                "export_embedded",
+                corpus=corpus,
+                pipeline="train_generator.pipeline",
+                detector="train_detector.detector",
+                recogniser="train_recogniser.recogniser",
+                judge="train_judge_recogniser.recogniser",
+                encoder="train_dual_encoder.encoder",
+                oracle="train_oracle.oracle",
+            ),
+        ),
+    )
+
+
+for _build in (portraits, production, embedded):
     PIPELINES.add(_build.__name__, _build, __name__)

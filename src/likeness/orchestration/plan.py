@@ -65,7 +65,7 @@ def check_sources(plan: Plan) -> None:
         if not path.exists():
             raise InputError(
                 f"source '{name}' ({plan.pipeline.sources[name]}) is not there: {path}",
-                remedy=f"build it (`make setup` does the embedded ones), or correct {SOURCES}.{name} in {plan.params_file}",
+                remedy=f"build it or correct {SOURCES}.{name} in {plan.params_file}",
             )
 
 

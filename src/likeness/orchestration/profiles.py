@@ -10,13 +10,14 @@ from likeness.core.errors import UnknownNameError, did_you_mean
 
 @dataclass(frozen=True)
 class Profile:
-    """Where a profile's files are, relative to the repository."""
+    """Where a profile's files are, relative to the repository. ``for_kubeflow``: it is compiled and committed."""
 
     name: str
     pipeline: str
     params: Path
     dvc_file: Path
     root: Path
+    for_kubeflow: bool = True
 
     @property
     def compiled(self) -> Path:
@@ -24,15 +25,17 @@ class Profile:
         return Path("pipelines/compiled") / f"{self.name}.yaml"
 
 
-def _beside(name: str, pipeline: str) -> Profile:
-    folder = Path("profiles") / name
-    return Profile(name, pipeline, folder / "params.yaml", folder / "dvc.yaml", Path("build") / name)
+def _beside(folder: Path, pipeline: str, *, for_kubeflow: bool = True) -> Profile:
+    """A profile with params.yaml and dvc.yaml in one folder, whose name it bears."""
+    files = folder / "params.yaml", folder / "dvc.yaml"
+    return Profile(folder.name, pipeline, *files, Path("build") / folder.name, for_kubeflow)
 
 
 PROFILES = (
     Profile("portraits", "portraits", Path("params.yaml"), Path("dvc.yaml"), Path("build/portraits")),
-    _beside("tiny", "portraits"),
-    _beside("production", "production"),
+    _beside(Path("profiles/tiny"), "portraits", for_kubeflow=False),
+    _beside(Path("profiles/production"), "production"),
+    _beside(Path("pipelines/embedded"), "embedded", for_kubeflow=False),
 )
 
 

@@ -1,0 +1,111 @@
+"""One definition of each step: the command line, DVC, Kubeflow and Prefect write the same artefacts."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from likeness.core.artifact import read_lineage
+from likeness.core.io import digest_path, read_json
+from likeness.orchestration.dvc import dvc_yaml, repro
+from likeness.orchestration.pipelines import load_pipeline
+from likeness.orchestration.plan import Plan, make_plan, run_all
+
+
+def toy_plan(root: str) -> Plan:
+    return make_plan(load_pipeline("toy"), Path("params.yaml"), Path(root))
+
+
+def digests(plan: Plan) -> dict[str, str]:
+    paths = {
+        f"{node.name}.{port}": path for node in plan.pipeline.nodes for port, path in plan.outputs(node).items()
+    }
+    return {name: digest_path(path) for name, path in paths.items()}
+
+
+def lineage_keys(plan: Plan) -> list[str]:
+    record = read_lineage(plan.root / "measure_blue" / "table")
+    assert record is not None
+    return sorted(record["nodes"])
+
+
+@pytest.fixture
+def reference(workspace: Path) -> Plan:
+    """The toy pipeline, run in this process."""
+    plan = toy_plan("build/local")
+    run_all(plan, lambda node: None)
+    return plan
+
+
+def run_by_hand(plan: Plan) -> None:
+    """The command lines of the generated dvc.yaml, one by one, without dvc."""
+    text = dvc_yaml(plan.pipeline, "params.yaml", str(plan.root)).replace("${sources.photos}", "photos")
+    for stage in yaml.safe_load(text)["stages"].values():
+        subprocess.run(stage["cmd"].split(), check=True)
+
+
+def run_dvc(plan: Plan) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["dvc", "init", "-q"], check=True)
+    Path("dvc.yaml").write_text(dvc_yaml(plan.pipeline, "params.yaml", str(plan.root)), "utf-8")
+    repro(Path("dvc.yaml"))
+
+
+def run_kfp(plan: Plan) -> None:
+    from likeness.orchestration.kfp import run_local
+
+    run_local(plan)
+
+
+def run_prefect(plan: Plan) -> None:
+    from prefect.testing.utilities import prefect_test_harness
+
+    from likeness.orchestration.prefect import run_flow
+
+    with prefect_test_harness(server_startup_timeout=120):
+        run_flow(plan)
+
+
+@pytest.mark.parametrize("driver", [run_by_hand, run_dvc, run_kfp, run_prefect])
+def test_drivers_write_the_same_bytes_and_the_same_lineage(reference: Plan, driver) -> None:
+    plan = toy_plan("build/other")
+    driver(plan)
+    assert digests(plan) == digests(reference)
+    assert lineage_keys(plan) == lineage_keys(reference)
+    for node in plan.pipeline.nodes:
+        metrics = [read_json(p.pipeline.metrics_path(p.root, node)) for p in (plan, reference)]
+        assert metrics[0] == metrics[1]
+
+
+def test_dvc_runs_nothing_twice_and_sees_a_changed_section(reference: Plan, capfd: pytest.CaptureFixture[str]) -> None:
+    run_dvc(toy_plan("build/other"))
+    capfd.readouterr()
+    repro(Path("dvc.yaml"))
+    assert "Running stage" not in capfd.readouterr().out
+    params = Path("params.yaml")
+    params.write_text(params.read_text("utf-8").replace("scale: 2", "scale: 3"), "utf-8")
+    repro(Path("dvc.yaml"))
+    out = capfd.readouterr().out
+    assert "Running stage 'measure_blue'" in out
+    assert "Running stage 'gather'" not in out
+
+
+def test_a_run_with_other_params_leaves_the_committed_ones_alone(reference: Plan) -> None:
+    """A params file elsewhere gets its own dvc.yaml beside its artefacts."""
+    from likeness.orchestration.dvc import write_dvc_yaml
+
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["dvc", "init", "-q"], check=True)
+    plan = toy_plan("build/else")
+    repro(write_dvc_yaml(plan))
+    assert digests(plan) == digests(reference)
+    assert not Path("dvc.yaml").exists()
+
+
+def test_a_second_run_reuses_what_is_current(reference: Plan) -> None:
+    before = {path: path.stat().st_mtime_ns for path in reference.root.rglob("*.parquet")}
+    run_all(reference, lambda node: None)
+    assert before == {path: path.stat().st_mtime_ns for path in reference.root.rglob("*.parquet")}
