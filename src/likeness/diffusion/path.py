@@ -65,7 +65,8 @@ class NoisePath:
         """
         kind = scheduler.config.prediction_type
         if kind not in PARAMETERISATIONS:
-            raise ConfigError(f"no noise path for prediction_type '{kind}'", remedy=did_you_mean(kind, PARAMETERISATIONS))
+            hint = did_you_mean(kind, PARAMETERISATIONS)
+            raise ConfigError(f"no noise path for prediction_type '{kind}'", remedy=hint)
         sampler = ddim_sampler(scheduler)
         alphas = sampler.alphas_cumprod.float()
         parameterisation = PARAMETERISATIONS[kind]
@@ -101,7 +102,7 @@ class NoisePath:
         return self.parameterisation.to_x0(prediction, x_t, *self._scales(t))
 
     def ddim_step(self, prediction: Tensor, x_t: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-        """Deterministic DDIM step (Song et al., 2010.02502, eq. 12 with sigma 0) from t to ``t_next`` < t (-1: the end)."""
+        """DDIM step (Song et al., 2010.02502, eq. 12 with sigma 0) from t to ``t_next`` < t; -1 is the end."""
         c, s = self._scales(t)
         x0 = self.parameterisation.to_x0(prediction, x_t, c, s)
         eps = (x_t - c * x0) / s

@@ -1,0 +1,34 @@
+"""The curves of a run: one value a step and metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class History:
+    """``curves[name][i]`` belongs to optimiser step ``i + 1``."""
+
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Append one step."""
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append(value)
+
+    def recent(self, name: str, window: int = 20) -> float:
+        """Mean of the last ``window`` values."""
+        tail = self.curves[name][-window:]
+        return sum(tail) / len(tail)
+
+
+def means(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Mean of each metric over all slots of a step, from its micro-batches' (b,) tensors."""
+    import torch
+
+    return {name: float(torch.cat([part[name] for part in parts]).mean()) for name in parts[0]}
