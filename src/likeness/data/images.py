@@ -10,7 +10,8 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -41,10 +42,12 @@ class Reason(StrEnum):
     EMPTY = "empty"
     UNREADABLE = "unreadable"
     UNSUPPORTED_FORMAT = "unsupported_format"
+    TOO_MANY_BYTES = "too_many_bytes"
     TOO_MANY_PIXELS = "too_many_pixels"
     TRUNCATED = "truncated"
     UNDECODABLE = "undecodable"
     DUPLICATE = "duplicate"
+    MISSING = "missing"
 
 
 class ImageError(Exception):
@@ -69,7 +72,8 @@ def decode(image: Mapping[str, Any]) -> np.ndarray:
 
 def decode_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels of an image file: (H, W, 3) uint8 RGB, EXIF applied, first frame; see :func:`decode`."""
-    return _pixels(_open(data, max_pixels))
+    with _quiet():
+        return _pixels(_open(data, max_pixels))
 
 
 def normalise(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, int, int]:
@@ -81,15 +85,16 @@ def normalise(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, int, in
     Raises:
         ImageError: the bytes are not a usable picture.
     """
-    image = _open(data, max_pixels)
-    plain = (
-        image.format in _PLAIN_FORMATS
-        and image.mode == "RGB"
-        and getattr(image, "n_frames", 1) == 1
-        and "transparency" not in image.info
-        and _orientation(image) == 1
-    )
-    pixels = _pixels(image)
+    with _quiet():
+        image = _open(data, max_pixels)
+        plain = (
+            image.format in _PLAIN_FORMATS
+            and image.mode == "RGB"
+            and getattr(image, "n_frames", 1) == 1
+            and "transparency" not in image.info
+            and _orientation(image) == 1
+        )
+        pixels = _pixels(image)
     height, width = pixels.shape[:2]
     return (data if plain else _png(pixels)), width, height
 
@@ -97,6 +102,15 @@ def normalise(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, int, in
 def encode_png(pixels: np.ndarray) -> dict[str, Any]:
     """Image column value of (H, W, 3) uint8 RGB ``pixels``."""
     return {"bytes": _png(pixels), "path": None}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings about large or oddly tagged files: what matters becomes an error with a reason."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -109,9 +123,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageError(Reason.EMPTY, "0 bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(Reason.UNSUPPORTED_FORMAT, _guess(data)) from None
     except Image.DecompressionBombError as error:
