@@ -76,18 +76,23 @@ class DualEncoder:
         """F, the width of :meth:`features`."""
         return self.dimension + 3 * int(self.model.config.vision_config.hidden_size)
 
-    def preprocess(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to normalised (B, 3, S, S): short side to S (bicubic, antialiased), centre crop."""
+    def fit_size(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 3, S, S), same range: short side to S (bicubic, antialiased), centre crop."""
         import torch.nn.functional as F
 
         size = self.image_size
         height, width = images.shape[-2:]
-        if (height, width) != (size, size):
-            scale = size / min(height, width)
-            shape = [max(size, round(height * scale)), max(size, round(width * scale))]
-            images = F.interpolate(images, size=shape, mode="bicubic", antialias=True).clamp(0, 1)
-            top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
-            images = images[..., top : top + size, left : left + size]
+        if (height, width) == (size, size):
+            return images
+        scale = size / min(height, width)
+        shape = [max(size, int(height * scale)), max(size, int(width * scale))]
+        resized = F.interpolate(images, size=shape, mode="bicubic", antialias=True).clamp(0, 1)
+        top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+        return resized[..., top : top + size, left : left + size]
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to normalised (B, 3, S, S)."""
+        images = self.fit_size(images)
         mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return (images - mean) / std
 

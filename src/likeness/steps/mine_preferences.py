@@ -26,7 +26,9 @@ class MinePreferencesConfig(Config):
     seed: int = 0
     threads: int = Field(default=2, ge=1)
     judge_share: float = Field(default=0.5, gt=0, lt=1)
-    sources: Mapping[str, Mapping[str, Any]] = {"simulated_annotators": {}, "distorted_structure": {}}
+    sources: Mapping[str, Mapping[str, Any]] = Field(
+        default={"simulated_annotators": {}, "distorted_structure": {}}, validate_default=True
+    )
 
     @field_validator("sources")
     @classmethod
@@ -34,7 +36,7 @@ class MinePreferencesConfig(Config):
         """Each source's settings with its defaults filled in, so that the run's key holds every value."""
         return {
             name: parse_config(SOURCES.get(name).config, settings, f"sources.{name}").model_dump(mode="json")
-            for name, settings in given.items()
+            for name, settings in sorted(given.items())
         }
 
 

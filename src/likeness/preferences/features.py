@@ -1,0 +1,108 @@
+"""Preferences as tensors: each distinct picture and prompt goes through the frozen encoder once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from likeness.core.io import digest_bytes
+from likeness.core.seeds import derive_seed
+from likeness.data.images import decode
+from likeness.preferences.pairs import Preference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from likeness.models.encoders import DualEncoder
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class PairFeatures:
+    """P pairs. ``chosen``, ``rejected``: (P, F) image features; ``text``: (P, D); ``groups``: P names.
+
+    ``order``: (P,) +1 where the chosen picture was shown first, -1 second, 0 where nobody was shown anything.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+    text: Tensor
+    order: Tensor
+    groups: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def take(self, index: np.ndarray) -> PairFeatures:
+        """The pairs at ``index`` (P',) int."""
+        import torch
+
+        rows = torch.from_numpy(np.asarray(index, dtype=np.int64))
+        groups = tuple(self.groups[i] for i in index)
+        return PairFeatures(self.chosen[rows], self.rejected[rows], self.text[rows], self.order[rows], groups)
+
+
+def encode_pairs(encoder: DualEncoder, preferences: Sequence[Preference]) -> PairFeatures:
+    """Features of ``preferences``, in order."""
+    import torch
+
+    table, rows = _encode_distinct(encoder, [image for p in preferences for image in (p.chosen, p.rejected)])
+    index = torch.tensor(rows).view(-1, 2)
+    order = [0.0 if p.swapped is None else (-1.0 if p.swapped else 1.0) for p in preferences]
+    return PairFeatures(
+        chosen=table[index[:, 0]],
+        rejected=table[index[:, 1]],
+        text=encoder.texts(p.prompt for p in preferences),
+        order=torch.tensor(order),
+        groups=tuple(p.group for p in preferences),
+    )
+
+
+def _encode_distinct(encoder: DualEncoder, images: Sequence[Mapping[str, Any]]) -> tuple[Tensor, list[int]]:
+    """Features (N, F) of the distinct pictures, and each picture's row."""
+    import torch
+    from tqdm import tqdm
+
+    positions: dict[str, int] = {}
+    distinct: list[Mapping[str, Any]] = []
+    rows = []
+    for image in images:
+        key = digest_bytes(image["bytes"])
+        if key not in positions:
+            positions[key] = len(distinct)
+            distinct.append(image)
+        rows.append(positions[key])
+    parts = []
+    for start in tqdm(range(0, len(distinct), _BATCH), desc="reward features", unit="batch"):
+        pixels = [torch.from_numpy(decode(image)) for image in distinct[start : start + _BATCH]]
+        # Photographs differ in size: each is brought to the encoder's own size before they are stacked.
+        ready = torch.cat([encoder.fit_size(p.permute(2, 0, 1)[None].float() / 255) for p in pixels])
+        with torch.no_grad():
+            parts.append(encoder.features(ready))
+    return torch.cat(parts), rows
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row indices of the three parts; no group is in two of them."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def split_by_group(groups: Sequence[str], validation: float, test: float, seed: int) -> Split:
+    """Parts of about the shares ``validation`` and ``test`` of the groups, each group whole."""
+    distinct = sorted(set(groups))
+    order = np.random.default_rng(derive_seed(seed, "split")).permutation(len(distinct))
+    counts = [round(share * len(distinct)) for share in (test, validation)]
+    bounds = np.cumsum([0, *counts, len(distinct) - sum(counts)])
+    part_of = {distinct[i]: part for part in range(3) for i in order[bounds[part] : bounds[part + 1]]}
+    parts = np.array([part_of[group] for group in groups], dtype=int)
+    return Split(
+        train=np.flatnonzero(parts == 2), validation=np.flatnonzero(parts == 1), test=np.flatnonzero(parts == 0)
+    )
