@@ -1,0 +1,1 @@
+"""Metrics, statistics, the gate and the report."""
