@@ -1,0 +1,79 @@
+"""Captioners: words for training, and words for personalisation that leave the identity out.
+
+A captioner is a function from rows to captions, found by name, so that a vision-language model is one more entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from likeness.core.config import Config
+from likeness.core.errors import InputError
+from likeness.core.registry import Registry
+from likeness.core.seeds import derive_seed
+
+TOKEN = "{token}"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Caption:
+    """``text`` is for training; ``subject`` holds ``{token}`` and names what varies, never who it is."""
+
+    text: str
+    subject: str
+
+
+class CaptionOptions(Config):
+    """``keep``: probability that a phrase of ``attributes`` stays. ``text``, ``subject``: the words of ``fixed``."""
+
+    seed: int = 0
+    keep: float = Field(default=0.85, ge=0, le=1)
+    text: str = "a photo of a person"
+    subject: str = "a photo of {token} person"
+
+    @field_validator("subject")
+    @classmethod
+    def _has_token(cls, value: str) -> str:
+        if value.count(TOKEN) != 1:
+            raise ValueError(f"must hold {TOKEN} exactly once")
+        return value
+
+
+Captioner = Callable[[Sequence[Row]], list[Caption]]
+CaptionerFactory = Callable[[CaptionOptions], Captioner]
+CAPTIONERS: Registry[CaptionerFactory] = Registry("captioner")
+
+
+@CAPTIONERS.register("fixed")
+def fixed(options: CaptionOptions) -> Captioner:
+    """The same words for every picture: for photographs about which nothing else is known."""
+    return lambda rows: [Caption(options.text, options.subject) for _ in rows]
+
+
+@CAPTIONERS.register("attributes")
+def attributes(options: CaptionOptions) -> Captioner:
+    """The known factors as phrases; each is dropped with probability 1 - ``keep``, decided by seed and image id."""
+    return lambda rows: [_attributes(row, options) for row in rows]
+
+
+def _attributes(row: Row, options: CaptionOptions) -> Caption:
+    from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, from_record
+
+    if any(row.get(name) is None for name in FACTORS):
+        missing = ", ".join(name for name in FACTORS if row.get(name) is None)
+        raise InputError(
+            f"picture {row['file_name']} has no {missing}: the captioner 'attributes' cannot describe it",
+            remedy="add the factors to metadata.jsonl, or set captioner: fixed",
+        )
+    portrait = from_record(row)
+    rng = np.random.default_rng(derive_seed(options.seed, "caption", row["id"]))
+    kept = [name for name in FACTORS if rng.random() < options.keep]
+    if portrait.hair == "no" and "hair" not in kept:
+        kept = [name for name in kept if name != "hair_colour"]  # "black hair" would be wrong of a bald head
+    return Caption(caption(portrait, kept), caption(portrait, VARIABLE, name=TOKEN))
