@@ -20,9 +20,7 @@ def toy_plan(root: str) -> Plan:
 
 
 def digests(plan: Plan) -> dict[str, str]:
-    paths = {
-        f"{node.name}.{port}": path for node in plan.pipeline.nodes for port, path in plan.outputs(node).items()
-    }
+    paths = {f"{node.name}.{port}": path for node in plan.pipeline.nodes for port, path in plan.outputs(node).items()}
     return {name: digest_path(path) for name, path in paths.items()}
 
 

@@ -45,7 +45,7 @@ def _modules() -> dict[str, str]:
         DuplicateNameError: two packages bring one name.
     """
     found = {name: f"likeness.steps.{name}:SPEC" for name in STEPS}
-    found |= {name: "likeness.steps.embedded_models:SPECS" for name in EMBEDDED_STEPS}
+    found |= dict.fromkeys(EMBEDDED_STEPS, "likeness.steps.embedded_models:SPECS")
     for point in entry_points(group=GROUP):
         other = found.get(point.name)
         if other is not None and other != point.value:

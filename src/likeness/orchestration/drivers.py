@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from likeness.core.errors import UnknownNameError, did_you_mean
-from likeness.orchestration.outcome import outcome_text
+from likeness.orchestration.outcome import has_decision, outcome_text
 from likeness.orchestration.pipelines import load_pipeline
 from likeness.orchestration.plan import Plan, make_plan, run_all
 from likeness.orchestration.profiles import load_profile
@@ -42,7 +42,8 @@ def run_with(driver: str, profile: str, params: Path | None, root: Path | None) 
         run_local(plan)
     else:
         run_all(plan, lambda node: sys.stderr.write(f"{node.name}: {node.spec.summary}\n"))
-    return outcome_text(plan.root)
+    finished = f"finished: {plan.root}"
+    return outcome_text(plan.root) if has_decision(plan.pipeline) else finished
 
 
 def _run_dvc(plan: Plan, profile: str, own_files: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -11,11 +12,10 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kfp import compiler, dsl, local
 
 from likeness.core.errors import LikenessError
-from likeness.core.io import canonical_json, remove
+from likeness.core.io import remove
 from likeness.core.pipeline import SOURCES, Node
 from likeness.core.step import StepSpec
 from likeness.orchestration.components import IMAGE, KFP_CLASS, component_folder, component_source
@@ -60,7 +60,10 @@ def source_argument(name: str) -> str:
 def pipeline_function(plan: Plan, folder: Path, image: str = IMAGE) -> Any:
     """The ``dsl.pipeline``: one string parameter per source (its URI) and per node (its config as JSON)."""
     pipeline = plan.pipeline
-    configs = {name: canonical_json(config.model_dump(mode="json")) for name, config in plan.configs.items()}
+    # On one line: kfp prints defaults in the YAML's head comment, and a line break would end the comment.
+    configs = {
+        name: json.dumps(config.model_dump(mode="json"), sort_keys=True) for name, config in plan.configs.items()
+    }
     parts = {node.name: _component_of(node, folder, configs[node.name], image) for node in pipeline.nodes}
     defaults = {source_argument(name): str(path) for name, path in plan.sources.items()} | configs
 
@@ -107,12 +110,6 @@ def compile_pipeline(plan: Plan, file: Path, image: str = IMAGE) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         compiler.Compiler().compile(pipeline_function(plan, Path(folder), image), str(file))
-
-
-def task_names(file: Path) -> dict[str, str]:
-    """Node or source name of each task in a compiled pipeline, by the task's key."""
-    spec = next(yaml.safe_load_all(file.read_text("utf-8")))
-    return {key: task["taskInfo"]["name"] for key, task in spec["root"]["dag"]["tasks"].items()}
 
 
 def run_local(plan: Plan) -> None:

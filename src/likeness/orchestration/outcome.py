@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from likeness.core.io import read_json
+from likeness.core.pipeline import Pipeline
 
 DECISION = Path("gate/decision/decision.json")
 REGISTRATION = Path("register/registration/registration.json")
 REPORT = Path("report/report.html")
+
+
+def has_decision(pipeline: Pipeline) -> bool:
+    """Whether a run of ``pipeline`` ends in a decision and a registration."""
+    return {"gate", "register"} <= {node.name for node in pipeline.nodes}
 
 
 def outcome_text(root: Path) -> str:

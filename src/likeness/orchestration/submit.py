@@ -46,6 +46,7 @@ def submit(access: Access, package: Path, *, experiment: str, arguments: dict[st
     import kfp_server_api
     import urllib3
 
+    _check_access(access)
     try:
         result = _client(access).create_run_from_pipeline_package(
             str(package),
@@ -58,26 +59,55 @@ def submit(access: Access, package: Path, *, experiment: str, arguments: dict[st
     except kfp_server_api.ApiException as error:
         raise _refusal(access, error.status, error.reason) from None
     except urllib3.exceptions.HTTPError as error:
-        raise ClusterError(
-            f"cannot reach the Kubeflow Pipelines server at {access.host}: {type(error).__name__}",
-            remedy="check --host (for a port-forward: http://localhost:8080) and that the server is up",
-        ) from None
+        raise _unreachable(access, error) from None
     return str(result.run_id)
 
 
-def _client(access: Access) -> Any:
+def _check_access(access: Access) -> None:
+    """Ask the server once how it is: kfp's own client retries a refused log-in for half a minute.
+
+    Raises:
+        ConfigError: several credentials were given.
+        InputError: the token file is missing.
+        ClusterError: no server there, or it refuses.
+    """
+    import urllib3
+
     given = [name for name in ("token", "cookies", "service_account_token") if getattr(access, name) is not None]
     if len(given) > 1:
         raise ConfigError(f"several credentials given: {', '.join(given)}", remedy="give one of them")
+    headers = {}
+    if access.service_account_token is not None:
+        headers["Authorization"] = f"Bearer {_read_token(access.service_account_token)}"
+    elif access.token is not None:
+        headers["Authorization"] = f"Bearer {access.token}"
+    elif access.cookies is not None:
+        headers["Cookie"] = access.cookies
+    url = access.host.rstrip("/") + "/apis/v2beta1/healthz"
+    try:
+        response = urllib3.request("GET", url, headers=headers, retries=1, timeout=10.0, redirect=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise _unreachable(access, error) from None
+    # A log-in page behind a redirect is a refusal too.
+    if response.status >= 300:
+        raise _refusal(access, 401 if response.status < 400 else response.status, response.reason)
+
+
+def _read_token(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except OSError as error:
+        raise InputError(
+            f"cannot read the service account token {file}: {error.strerror}",
+            remedy="mount one in the pod (a projected volume with audience pipelines.kubeflow.org)",
+        ) from None
+
+
+def _client(access: Access) -> Any:
     from kfp import client
 
     credentials = None
     if access.service_account_token is not None:
-        if not access.service_account_token.is_file():
-            raise InputError(
-                f"there is no service account token at {access.service_account_token}",
-                remedy="mount one in the pod (a projected volume with audience pipelines.kubeflow.org)",
-            )
         credentials = client.ServiceAccountTokenVolumeCredentials(path=str(access.service_account_token))
     return client.Client(
         host=access.host,
@@ -85,6 +115,13 @@ def _client(access: Access) -> Any:
         existing_token=access.token,
         cookies=access.cookies,
         credentials=credentials,
+    )
+
+
+def _unreachable(access: Access, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"cannot reach the Kubeflow Pipelines server at {access.host}: {type(error).__name__}",
+        remedy="check --host (for a port-forward: http://localhost:8080) and that the server is up",
     )
 
 

@@ -1,0 +1,87 @@
+"""Every mistake is one message with a remedy on stderr, exit code 2, and nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from likeness.core.io import write_json
+
+GATHER = ["run", "gather@1", "--bind", "photos=photos", "--bind", "images=out/images", "--metrics", "out/metrics.json"]
+
+
+def likeness(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["likeness", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_run_writes_outputs_and_metrics(workspace: Path) -> None:
+    done = likeness(*GATHER)
+    assert done.returncode == 0, done.stderr
+    assert len(list(Path("out/images").glob("*.png"))) == 6
+    assert "kept: 6" in done.stdout
+    assert Path("out/metrics.json").is_file()
+
+
+def replaced(old: str, new: str) -> list[str]:
+    return [argument.replace(old, new) for argument in GATHER]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (replaced("gather@1", "gahter"), "did you mean 'gather'"),
+        (replaced("gather@1", "gather@9"), "likeness generate"),
+        (replaced("=photos", "=nowhere"), "nowhere"),
+        (replaced("photos=", "fotos="), "did you mean 'photos'"),
+        ([*GATHER, "--bind", "nonsense"], "port=path"),
+        ([*GATHER, "--bind", "photos=twice"], "repeats a port"),
+        ([*GATHER, "--section", "gathre"], "did you mean 'gather'"),
+        ([*GATHER, "--params", "absent.yaml"], "absent.yaml"),
+        (GATHER[:4], "--bind images=PATH"),
+        (["run-pipeline", "--driver", "airflow"], "use one of: dvc"),
+        (["run-pipeline", "--profile", "portrait"], "did you mean 'portraits'"),
+        (["show", "decision", "--root", "never"], "never/gate/decision"),
+        (["submit", "--host", "http://localhost:1", "--package", "none.yaml"], "likeness compile"),
+        (["retrain", "--driver", "kfp", "--profile", "x y", "--cron"], "requires an argument"),
+    ],
+)
+def test_a_mistake_is_one_message(workspace: Path, arguments: list[str], said: str) -> None:
+    done = likeness(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("out").exists()
+
+
+def test_a_misspelt_key_is_named_with_the_nearest(workspace: Path) -> None:
+    params = Path("params.yaml")
+    params.write_text(params.read_text("utf-8").replace("keep: 0.6", "kepe: 0.6"), "utf-8")
+    done = likeness(*GATHER)
+    assert done.returncode == 2
+    assert "unknown key 'kepe': did you mean 'keep' or" in done.stderr
+    assert not Path("out").exists()
+
+
+def test_a_full_disk_is_reported_and_leaves_nothing(workspace: Path) -> None:
+    """/dev/full refuses every byte with ENOSPC: the metrics file is where it hurts here."""
+    Path("out").mkdir()
+    Path("out/metrics.json.incomplete").symlink_to("/dev/full")
+    done = likeness("run", "gather@1", *GATHER[2:-1], "/dev/full/metrics.json")
+    assert done.returncode == 2
+    assert "cannot finish" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_show_decision_says_verdict_reasons_version_and_report(workspace: Path) -> None:
+    reason = {"rule": "r", "metric": "identity", "passed": False, "text": "identity fell by 0.1 [0.05, 0.15]"}
+    write_json(
+        Path("root/gate/decision/decision.json"), {"passed": False, "baseline": "incumbent", "reasons": [reason]}
+    )
+    write_json(Path("root/register/registration/registration.json"), {"status": "refused"})
+    done = likeness("show", "decision", "--root", "root")
+    assert done.returncode == 0, done.stderr
+    assert "gate: REFUSED (against the incumbent)" in done.stdout
+    assert "[NO] identity fell by 0.1" in done.stdout
+    assert "the gate refused" in done.stdout

@@ -1,0 +1,53 @@
+"""Asking for help, listing and compiling load no library they do not need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
+TOOLS = ("kfp", "dvc", "prefect")
+PROBE = """
+import sys
+sys.argv = ["likeness", {arguments}]
+from likeness.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+found = [name for name in {names} if name in sys.modules]
+assert not found, found
+"""
+
+
+def probe(arguments: str, names: tuple[str, ...]) -> None:
+    subprocess.run([sys.executable, "-c", PROBE.format(arguments=arguments, names=names)], check=True)
+
+
+def test_help_imports_neither_tools_nor_deep_learning() -> None:
+    probe('"--help"', (*HEAVY, *TOOLS, "pandas", "pyarrow", "numpy"))
+
+
+def test_help_takes_less_than_a_second() -> None:
+    """The best of three, so that a busy machine does not fail it."""
+    command = [str(Path(sys.executable).with_name("likeness")), "--help"]
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1
+
+
+def test_compile_imports_no_deep_learning(tmp_path: Path) -> None:
+    repository = Path(__file__).parents[2]
+    params = repository / "profiles" / "production" / "params.yaml"
+    out = tmp_path / "pipeline.yaml"
+    probe(f'"compile", "--params", {str(params)!r}, "--out", {str(out)!r}', (*HEAVY, "dvc", "prefect"))
+    assert out.is_file()
+
+
+def test_listing_the_steps_imports_no_deep_learning() -> None:
+    probe('"steps"', HEAVY + TOOLS)
