@@ -51,13 +51,14 @@ def write_genderage(faceres: Path, target: Path) -> None:
 def write_landmarks(facemesh: Path, target: Path) -> None:
     """Input (batch, 3, 192, 192), output (batch, 3309): zeros, then 68 points (x, y, z) as insightface scales them.
 
-    x and y lie in [-1, 1] over the square; z is relative to the face's own centre, in the same unit.
+    x and y lie in [-1, 1] over the square; z is in the same unit. The mesh's z grows away from the camera, that of
+    insightface's mean shape towards it; with the wrong sign the two would differ by a reflection.
     """
     graph, half = Graph(), _LANDMARK_SIZE / 2
     picture = graph.channels("input", 128 / 255, 127.5 / 255)
     (mesh,) = TfjsModel(facemesh).convert(graph, picture, "Identity_2")
     points = graph.add("Gather", graph.reshape(mesh, [-1, 468, 3]), graph.constant(_MESH_TO_68, int), axis=1)
-    scaled = graph.add("Mul", points, graph.constant(1 / half))
+    scaled = graph.add("Mul", points, graph.constant([1 / half, 1 / half, -1 / half]))
     flat = graph.add("Flatten", graph.add("Sub", scaled, graph.constant([1.0, 1.0, 0.0])))
     missing = 3 * (_LANDMARK_ROWS - len(_MESH_TO_68))
     result = graph.add("Pad", flat, graph.constant([0, missing, 0, 0], int))
