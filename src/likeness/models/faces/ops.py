@@ -9,6 +9,7 @@ This module is torch through and through and is imported only from inside functi
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -145,6 +146,15 @@ def _reduce(function: Callable[..., Tensor]) -> Op:
     return run
 
 
+def _expand(inputs: Inputs, attributes: Attributes) -> Tensor:
+    return inputs[0].expand(torch.broadcast_shapes(inputs[0].shape, _ints(inputs[1])))
+
+
+def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> Tensor:
+    value: Tensor = attributes.get("value", torch.zeros(1))
+    return value.expand(_ints(inputs[0]))
+
+
 def _squeeze(inputs: Inputs, attributes: Attributes) -> Tensor:
     axes = _axes(inputs, attributes)
     return inputs[0].squeeze() if axes is None else inputs[0].squeeze(axes)
@@ -246,11 +256,15 @@ OPS: Mapping[str, Op] = {
     "Clip": _clip,
     "Concat": lambda i, a: torch.cat(list(i), a["axis"]),
     "Constant": lambda i, a: cast(Tensor, a["value"]),
+    "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "Div": _divide,
     "Dropout": lambda i, a: i[0],
     "Elu": _elu,
+    "Equal": lambda i, a: i[0] == i[1],
+    "Erf": lambda i, a: i[0].erf(),
     "Exp": lambda i, a: i[0].exp(),
+    "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "Gelu": lambda i, a: F.gelu(i[0], approximate=a.get("approximate", "none")),
@@ -263,12 +277,15 @@ OPS: Mapping[str, Op] = {
     "LayerNormalization": _layer_norm,
     "LeakyRelu": _leaky_relu,
     "MatMul": lambda i, a: i[0] @ i[1],
+    "Max": lambda i, a: functools.reduce(torch.maximum, i),
     "MaxPool": _max_pool,
+    "Min": lambda i, a: functools.reduce(torch.minimum, i),
     "Mul": lambda i, a: i[0] * i[1],
     "Neg": lambda i, a: -i[0],
     "PRelu": _prelu,
     "Pad": _pad,
     "Pow": lambda i, a: i[0] ** i[1],
+    "ReduceL2": _reduce(torch.linalg.vector_norm),
     "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
     "ReduceSum": _reduce(torch.sum),
@@ -286,4 +303,5 @@ OPS: Mapping[str, Op] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Upsample": _resize,
+    "Where": lambda i, a: torch.where(i[0], i[1], i[2]),
 }

@@ -7,6 +7,7 @@ of the embedded domain, the photograph pack built at set-up, and packs that a us
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ __all__ = ["PackError", "check_pack", "detect", "detect_keypoints", "load_pack",
 
 _STRIDE = 32  # the detector's coarsest feature map: input sides are multiples of it
 _REMEDY = (
-    "build the photograph pack with `likeness faces build --out FOLDER`, run `dvc pull assets/embedded`, "
-    "or name the folder of an insightface pack (ROOT/models/NAME with its .onnx files)"
+    "name the folder of an insightface pack (ROOT/models/NAME with its .onnx files), "
+    "or build the photograph pack with `likeness faces build --out FOLDER`"
 )
 
 
@@ -61,7 +62,9 @@ def _session_arguments(threads: int) -> dict[str, Any]:
 
 
 def _unreadable(pack: Path, error: Exception) -> PackError:
-    return PackError(f"face pack {pack} cannot be loaded: {error}", remedy=f"delete {pack} and {_REMEDY}")
+    return PackError(
+        f"face pack {pack} cannot be loaded: {error}", remedy="put a fresh copy of the pack there, or build it again"
+    )
 
 
 @functools.cache
@@ -140,7 +143,10 @@ def detect(app: FaceAnalysis, image: np.ndarray) -> list[Face]:
     """
     import numpy as np
 
-    faces: list[Face] = app.get(np.ascontiguousarray(image[..., ::-1]))  # insightface wants BGR
+    with warnings.catch_warnings():
+        # insightface 2.1 calls skimage's old `estimate`; that is why its version is pinned below 2.2.
+        warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
+        faces: list[Face] = app.get(np.ascontiguousarray(image[..., ::-1]))  # insightface wants BGR
     return sorted(faces, key=lambda face: _area(face.bbox), reverse=True)
 
 

