@@ -69,5 +69,5 @@ generate: $(STAMP) ## Rewrite dvc.yaml, the components and the compiled pipeline
 lock: ## Rewrite constraints.txt from what is installed in .venv.
 	@$(BIN)/python scripts/lock.py
 
-bench: $(STAMP) ## Run the benchmarks.
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: $(STAMP) ## Wall time, CPU time and peak memory of each step.
+	@$(BIN)/python benchmarks/steps.py --profile $(PROFILE) --out build/benchmarks/$(PROFILE).json
