@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from likeness.core.config import Config
+from likeness.core.errors import ConfigError
 from likeness.core.registry import Registry
 
 Status = Literal["reproduced", "smoke-tested", "sketch"]
@@ -52,6 +53,18 @@ class Plan(TrainerConfig):
     prior_images: int = Field(256, gt=0)
     sample_steps: int = Field(4, gt=0)
     sample_guidance: float = Field(3.5, ge=0)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not 0 <= self.late[0] <= self.late[1] < self.rollout_steps:
+            raise ConfigError(
+                f"late {list(self.late)} is not a range within 0..{self.rollout_steps - 1}",
+                remedy="set late to the first and last index of a rollout step, counted from pure noise",
+            )
+        rewards = self.alpha_identity + self.alpha_appeal + self.alpha_structure
+        if rewards + self.denoising_weight + self.prior_weight == 0:
+            raise ConfigError("every loss weight is 0: there is nothing to learn", remedy="set one weight above 0")
+        return self
 
 
 @dataclass(frozen=True)

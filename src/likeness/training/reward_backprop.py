@@ -66,10 +66,10 @@ class RewardBackprop:
     def build(
         cls, pipeline: Any, terms: Sequence[RewardTerm], pool: PromptPool, *, steps: int, late: tuple[int, int]
     ) -> RewardBackprop:
-        """Check the parts against each other.
+        """The algorithm for this pipeline's sampler.
 
         Raises:
-            ConfigError: a reward gives no gradient, or the late range lies outside the chain.
+            ConfigError: a reward gives no gradient.
         """
         for term in terms:
             if not term.reward.differentiable:
@@ -77,10 +77,6 @@ class RewardBackprop:
                     f"reward '{term.name}' gives no gradient, which reward backpropagation needs",
                     remedy="use a differentiable reward, or weight it 0",
                 )
-        if not 0 <= late[0] <= late[1] < steps:
-            raise ConfigError(
-                f"late range {late} is not within 0..{steps - 1}", remedy="set late to indices of the rollout's steps"
-            )
         return cls(tuple(terms), pool, ddim_timesteps(pipeline.scheduler, steps), late, latent_shape(pipeline))
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:

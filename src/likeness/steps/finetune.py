@@ -1,0 +1,162 @@
+"""Step ``finetune``: personalise and align a LoRA by the recipe named in params."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from likeness.core.artifact import ArtifactKind
+from likeness.core.errors import InputError
+from likeness.core.io import write_json, write_text
+from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.training.plan import RECIPES, Plan
+
+if TYPE_CHECKING:
+    from likeness.models.policy import Policy
+    from likeness.training.assemble import Material
+    from likeness.training.history import History
+
+
+class FinetuneConfig(Plan):
+    """The recipe's settings, any of which may be overridden here. ``det_size``: side the face detector sees."""
+
+    recipe: str = "id_aligner_lora"
+    seed: int = 0
+    threads: int = Field(2, ge=1)
+    det_size: int = Field(640, gt=0)
+    sample_prompts: int = Field(4, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_recipe(cls, data: Any) -> Any:
+        """Fill what params leave out from the recipe, so that lineage records every value that was used."""
+        if not isinstance(data, dict):
+            return data
+        name = data.get("recipe", cls.model_fields["recipe"].default)
+        return {**RECIPES.get(name).settings, **data}
+
+
+def finetune(
+    config: FinetuneConfig,
+    base_model: Path,
+    references: Path,
+    train: Path,
+    reward: Path,
+    encoder: Path,
+    faces: Path,
+    lora: Path,
+) -> Metrics:
+    """Train a LoRA on the subjects' references with the recipe's rewards and losses."""
+    from likeness.models.generator import load_pipeline
+    from likeness.models.policy import add_lora
+    from likeness.models.runtime import torch_session
+    from likeness.rewards.compose import RewardAssets
+    from likeness.training.assemble import build_algorithm
+    from likeness.training.trainer import Trainer
+
+    material = _read(references, train)
+    torch_session(config.seed, config.threads)
+    pipeline = load_pipeline(base_model)
+    assets = RewardAssets(reward=reward, encoder=encoder, faces=faces, det_size=config.det_size)
+    algorithm = build_algorithm(config, config.seed, pipeline, material, assets)
+    policy = add_lora(
+        pipeline,
+        rank=config.rank,
+        alpha=config.lora_alpha,
+        targets=config.target_modules,
+        seed=config.seed,
+        gradient_checkpointing=config.gradient_checkpointing,
+    )
+    trainer = Trainer(policy, algorithm, config, config.seed, lora)
+    history = trainer.run(_grids(config, policy, material, lora))
+    policy.save(lora)
+    return _record(config, policy, history, lora)
+
+
+def _read(references: Path, train: Path) -> Material:
+    from likeness.data.shards import read_rows
+    from likeness.training.assemble import Material
+
+    material = Material(
+        references=read_rows(references, ["image", "caption", "subject"]), train=read_rows(train, ["image", "caption"])
+    )
+    if not material.references:
+        raise InputError(f"{references} holds no reference images", remedy="raise references_per_subject in split")
+    return material
+
+
+def _grids(config: FinetuneConfig, policy: Policy, material: Material, lora: Path) -> Any:
+    from likeness.training.prompts import rollout_prompts
+    from likeness.training.samples import GridSampler
+
+    captions = [str(row["caption"]) for row in material.train]
+    prompts, _ = rollout_prompts(material.references, captions, config.sample_prompts, config.seed)
+    return GridSampler(
+        policy.pipeline,
+        prompts,
+        columns=4,
+        steps=config.sample_steps,
+        guidance=config.sample_guidance,
+        seed=config.seed,
+        folder=lora / "samples",
+    )
+
+
+def _record(config: FinetuneConfig, policy: Policy, history: History, lora: Path) -> Metrics:
+    counts = policy.counts.as_dict()
+    write_json(
+        lora / "training.json",
+        {
+            "recipe": config.recipe,
+            "config": config.model_dump(mode="json"),
+            "counts": counts,
+            "curves": {"step": list(range(1, config.steps + 1)), **history.curves},
+        },
+    )
+    write_text(lora / "README.md", _card(config, counts))
+    final = {name.replace("/", "_"): history.recent(name) for name in sorted(history.curves)}
+    return {"steps": config.steps, **counts, **final}
+
+
+def _card(config: FinetuneConfig, counts: dict[str, int]) -> str:
+    recipe = RECIPES.get(config.recipe)
+    paper = f"{recipe.paper.title} (arXiv:{recipe.paper.arxiv})" if recipe.paper else "none"
+    lines = [
+        "---",
+        "library_name: diffusers",
+        "tags: [lora, text-to-image]",
+        "---",
+        f"# LoRA by the recipe `{config.recipe}`",
+        "",
+        f"{recipe.summary[:1].upper()}{recipe.summary[1:]}. Paper: {paper}. Status: {recipe.status}.",
+        "",
+        f"Rank {config.rank}, {config.steps} steps of {config.batch} samples, learning rate {config.learning_rate:g}, "
+        f"seed {config.seed}.",
+        f"Cost in samples: {', '.join(f'{value} {name}' for name, value in counts.items())}.".replace("_", " "),
+        "",
+        "Load it with plain diffusers: `pipeline.load_lora_weights(FOLDER)`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+SPEC = StepSpec(
+    name="finetune",
+    version="1",
+    category="alignment",
+    config=FinetuneConfig,
+    run=finetune,
+    inputs={
+        "base_model": ArtifactKind.MODEL,
+        "references": ArtifactKind.SHARDS,
+        "train": ArtifactKind.SHARDS,
+        "reward": ArtifactKind.MODEL,
+        "encoder": ArtifactKind.MODEL,
+        "faces": ArtifactKind.FACE_PACK,
+    },
+    outputs={"lora": ArtifactKind.LORA},
+    resources=Resources(cpu=2, memory_gb=8, gpu=1),
+    resumable=True,
+)
