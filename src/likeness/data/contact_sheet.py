@@ -17,11 +17,13 @@ Row = Mapping[str, Any]
 _SIDE = 160
 _KEPT, _ASIDE = "#1a9e4b", "#d43c3c"
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1d2733;--page:#f5f6f8;--card:#fff;--line:#e1e5ea;--soft:#66717f;--good:#1a7f37;--bad:#c62828}
+:root{color-scheme:light dark;--ink:#1d2733;--page:#f5f6f8;--card:#fff;--line:#e1e5ea;--soft:#66717f;
+--good:#1a7f37;--bad:#c62828}
 @media(prefers-color-scheme:dark){:root{--ink:#e8eaee;--page:#14171b;--card:#1d2127;--line:#323943;--soft:#98a2ae;
 --good:#4ac26b;--bad:#ff7b72}}
 *{box-sizing:border-box}
-body{margin:0;padding:2rem clamp(1rem,4vw,4rem);font:14px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--page)}
+body{margin:0;padding:2rem clamp(1rem,4vw,4rem);font:14px/1.45 system-ui,sans-serif;
+color:var(--ink);background:var(--page)}
 h1{font-size:1.6rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.2rem 0 .8rem}
 .soft{color:var(--soft);margin:0}
 .tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
@@ -30,7 +32,8 @@ h1{font-size:1.6rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.2rem 0 .8rem}
 .bars{display:grid;grid-template-columns:max-content 1fr;gap:.3rem .9rem;max-width:46rem;align-items:center}
 .bar{height:.7rem;border-radius:4px;background:var(--bad);opacity:.75;display:inline-block;vertical-align:middle;margin-right:.5rem}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(10.6rem,1fr));gap:.9rem}
-figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;overflow:hidden;display:flex;flex-direction:column}
+figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;overflow:hidden;
+display:flex;flex-direction:column}
 figure.kept{border-top:3px solid var(--good)}figure.aside{border-top:3px solid var(--bad)}
 figure img{width:100%;height:10rem;object-fit:contain;background:#8881}
 figcaption{padding:.5rem .7rem .7rem;overflow-wrap:anywhere}
@@ -55,7 +58,7 @@ def thumbnail(row: Row, colour: str, side: int = _SIDE) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def contact_sheet(
+def render_sheet(
     kept: Iterable[Row],
     quarantined: Iterable[Row],
     totals: tuple[int, int],
@@ -96,7 +99,8 @@ def _bars(rules: Counter[str]) -> str:
     top = max(rules.values())
     ordered = sorted(rules.items(), key=lambda item: (-item[1], item[0]))
     cells = "".join(
-        f'<span>{escape(name)}</span><span><span class="bar" style="width:{70 * count / top:.1f}%"></span>{count}</span>'
+        f"<span>{escape(name)}</span>"
+        f'<span><span class="bar" style="width:{70 * count / top:.1f}%"></span>{count}</span>'
         for name, count in ordered
     )
     return f'<h2>Broken limits</h2><div class="bars">{cells}</div>'
@@ -117,9 +121,10 @@ def _figure(row: Row, *, is_kept: bool) -> str:
         facts += [f"face {row['face_px']:.0f} px", f"score {row['det_score']:.2f}", f"sharpness {row['blur']:.0f}"]
     person = f"<b>{escape(row['person'])}</b><br>" if row.get("person") else ""
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in row.get("reasons") or ())
+    reasons = f"<ul>{reasons}</ul>" if reasons else ""
     return (
-        f'<figure class="{state}"><img loading="lazy" alt="{name}" src="{thumbnail(row, colour)}"><figcaption>{person}{name}'
-        f'<p class="soft">{", ".join(facts)}</p>{f"<ul>{reasons}</ul>" if reasons else ""}</figcaption></figure>'
+        f'<figure class="{state}"><img loading="lazy" alt="{name}" src="{thumbnail(row, colour)}">'
+        f'<figcaption>{person}{name}<p class="soft">{", ".join(facts)}</p>{reasons}</figcaption></figure>'
     )
 
 

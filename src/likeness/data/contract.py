@@ -1,4 +1,4 @@
-"""The data contract of kept pictures, checked by great_expectations, with its Data Docs as a site that works offline."""
+"""The data contract of kept pictures, checked by great_expectations, with Data Docs that work offline."""
 
 from __future__ import annotations
 

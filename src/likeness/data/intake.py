@@ -14,12 +14,15 @@ import pyarrow as pa
 
 from likeness.core.errors import InputError
 from likeness.core.io import digest_bytes
+from likeness.data.detections import SCHEMA as DETECTION_SCHEMA
 from likeness.data.images import ImageError, Reason, normalise
 from likeness.data.shards import IMAGE, infer_schema
 
 METADATA = "metadata.jsonl"
 ID_LENGTH = 16  # hex digits of the file's SHA-256: 64 bits, collisions are out of reach below 10^8 files
-_OWN = ("image", "id", "width", "height")
+# Columns that this and later steps write.
+_OWN = {"image", "id", "width", "height", "rules", "reasons", "caption", "subject_caption", "subject", "token"}
+_OWN |= set(DETECTION_SCHEMA.names)
 _TEXT = ("person", "licence", "source")
 QUARANTINE_SCHEMA = pa.schema([("file_name", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 
@@ -81,9 +84,9 @@ def _metadata_row(line: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where} is not JSON: {error}", remedy="write one JSON object a line") from None
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
         raise InputError(f"{where} has no text 'file_name'", remedy='write {"file_name": "a.png", …} on every line')
-    taken = sorted(set(row) & set(_OWN))
+    taken = sorted(set(row) & _OWN)
     if taken:
-        raise InputError(f"{where} sets {', '.join(taken)}, which are measured", remedy="rename those keys")
+        raise InputError(f"{where} sets {', '.join(taken)}, which the steps write", remedy="rename those keys")
     return row
 
 

@@ -22,7 +22,8 @@ h1,h2,h3,h4,h5,h6{margin:.3em 0;font-weight:600}
 .navbar{padding:.4rem 1rem}.breadcrumb,.nav,ul.list-group{list-style:none;padding:0;margin:0}
 .breadcrumb{display:flex;gap:.5rem}.breadcrumb-item+.breadcrumb-item::before{content:"/ ";opacity:.5}
 .card,.alert,table{background:#fff;border:1px solid #dde2e8;border-radius:6px}
-.card{margin-bottom:1rem}.card-header{padding:.4rem .7rem;border-bottom:1px solid #dde2e8}.card-body{padding:.5rem .7rem}
+.card{margin-bottom:1rem}
+.card-header{padding:.4rem .7rem;border-bottom:1px solid #dde2e8}.card-body{padding:.5rem .7rem}
 .alert{padding:.6rem .9rem;margin:.8rem 0 .4rem}.alert-secondary{background:#eef1f5}
 table{width:100%;border-collapse:collapse;margin:.4rem 0}
 th,td{padding:.35rem .6rem;text-align:left;vertical-align:top;border-top:1px solid #eceff3}
@@ -39,7 +40,7 @@ _REMOVED = (
     r"<link\b[^>]*>",
     r"<img\b[^>]*>",
     r"<footer\b.*?</footer>",
-    r'<div class="card mb-3">\s*<div class="card-header p-2">\s*<strong>Actions</strong>.*?(?=<div class="card d-md-block)',
+    r'<div class="card mb-3">\s*<div class="card-header p-2">\s*<strong>Actions.*?(?=<div class="card d-md-block)',
     r"<a\b[^>]*https?://[^>]*>.*?</a>",
 )
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,9 +34,12 @@ def detect_faces(config: DetectFacesConfig, images: Path, faces: Path, detection
 
     app = load_pack(faces, config.det_size, config.threads, det_thresh=config.det_threshold, modules=_MODULES)
     rows = []
-    for image in tqdm(iter_rows(images, ["id", "image"]), "detect faces", row_count(images), unit="picture"):
-        pixels = decode(image["image"])
-        rows.append(detection_row(image["id"], pixels, detect(app, pixels), config.blur_size))
+    with warnings.catch_warnings():
+        # insightface aligns with a scikit-image method that is deprecated, and says so for every face.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"insightface\.")
+        for image in tqdm(iter_rows(images, ["id", "image"]), "detect faces", row_count(images), unit="picture"):
+            pixels = decode(image["image"])
+            rows.append(detection_row(image["id"], pixels, detect(app, pixels), config.blur_size))
     write_table(detections / DETECTIONS, pa.Table.from_pylist(rows, schema=SCHEMA))
     counts = [row["face_count"] for row in rows]
     return {

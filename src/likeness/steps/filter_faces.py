@@ -15,7 +15,7 @@ from tqdm import tqdm
 from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import InputError
 from likeness.core.step import Metrics, StepSpec
-from likeness.data.contact_sheet import contact_sheet
+from likeness.data.contact_sheet import render_sheet
 from likeness.data.contract import COLUMNS, MEASURES, check_contract
 from likeness.data.detections import SCHEMA, read_detections
 from likeness.data.filters import FaceLimits, broken_rules
@@ -68,7 +68,7 @@ def filter_faces(
 def sheet(kept: Path, quarantine: Path, pictures: int, unread: list[dict[str, Any]] | None = None) -> str:
     """Contact sheet of two shards folders and of files that could not be read at all."""
     rules = Counter(rule for row in iter_rows(quarantine, ["rules"]) for rule in row["rules"])
-    return contact_sheet(
+    return render_sheet(
         islice(iter_rows(kept), pictures),
         islice(iter_rows(quarantine), pictures),
         (row_count(kept), row_count(quarantine)),
