@@ -41,8 +41,8 @@ _REMOVED = (
     r"<img\b[^>]*>",
     r"<footer\b.*?</footer>",
     r'<div class="card mb-3">\s*<div class="card-header p-2">\s*<strong>Actions.*?(?=<div class="card d-md-block)',
-    r"<a\b[^>]*https?://[^>]*>.*?</a>",
 )
+_EXTERNAL = r"<a\b[^>]*https?://[^>]*>(.*?)</a>"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _STAMP = r"\d{8}T\d{6}\.\d{6}Z"
 
@@ -57,6 +57,7 @@ def make_offline(site: Path) -> None:
 def _rewrite(html: str) -> str:
     for pattern in _REMOVED:
         html = re.sub(pattern, "", html, flags=re.DOTALL)
+    html = re.sub(_EXTERNAL, r"\1", html, flags=re.DOTALL)
     html = re.sub(_UUID, "id", html)
     html = re.sub(rf"(?!{re.escape(_EPOCH_FOLDER)}){_STAMP}", "not recorded", html)
     html = re.sub(r"2000-01-01[T ]00:00:00(\.\d+)?( ?\+00:00|Z| UTC)?", "run", html)

@@ -1,0 +1,93 @@
+"""Curation alone: a folder of pictures in, kept and quarantined faces with reasons and a contact sheet out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from likeness.core.config import Config
+from likeness.core.errors import InputError
+from likeness.core.io import write_text
+from likeness.core.step import Metrics, StepSpec, execute
+from likeness.data.shards import read_rows, read_schema
+from likeness.models.embedded.portraits import FACTORS
+from likeness.steps import caption, detect_faces, filter_faces, ingest
+
+DEFAULT_PACK = Path("build/faces/models/embedded")
+
+
+class CurateConfig(Config):
+    """The configs of the steps; their defaults suit photographs of one person each."""
+
+    ingest: ingest.IngestConfig = Field(default_factory=ingest.IngestConfig)
+    detect_faces: detect_faces.DetectFacesConfig = Field(default_factory=detect_faces.DetectFacesConfig)
+    filter_faces: filter_faces.FilterFacesConfig = Field(default_factory=filter_faces.FilterFacesConfig)
+    caption: caption.CaptionConfig = Field(default_factory=caption.CaptionConfig)
+
+
+def curate(folder: Path, out: Path, pack: Path = DEFAULT_PACK, config: CurateConfig | None = None) -> str:
+    """Run ingest, detect_faces, filter_faces, and caption where the factors are known. Returns a summary to print.
+
+    Artefacts go to ``out``/STEP/PORT as in a pipeline; ``out``/contact_sheet.html also lists unreadable files.
+
+    Raises:
+        InputError: the folder is missing or holds nothing usable, or ``out`` lies inside it.
+        PackError: the face pack is not there.
+    """
+    config = config or CurateConfig()
+    _check(folder, out, pack)
+    read = _run(ingest.SPEC, config.ingest, out, photos=folder)
+    images = out / "ingest" / "images"
+    _run(detect_faces.SPEC, config.detect_faces, out, images=images, faces=pack)
+    detections = out / "detect_faces" / "detections"
+    judged = _run(filter_faces.SPEC, config.filter_faces, out, images=images, detections=detections)
+    filtered = out / "filter_faces"
+    if _describable(filtered / "kept"):
+        _run(caption.SPEC, config.caption, out, kept=filtered / "kept")
+    unread = pq.read_table(out / "ingest" / "quarantine" / "quarantine.parquet").to_pylist()
+    page = filter_faces.sheet(
+        filtered / "kept", filtered / "quarantine", config.filter_faces.sheet_pictures, unread=unread
+    )
+    write_text(out / "contact_sheet.html", page)
+    return _summary(out, read, judged)
+
+
+def _check(folder: Path, out: Path, pack: Path) -> None:
+    """Refuse before any work what would fail or do harm later."""
+    from likeness.models.faces.pack import check_pack
+
+    if not folder.is_dir():
+        raise InputError(f"not a folder: {folder}", remedy="give the path of a folder of pictures")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"the output {out} lies inside the pictures' folder {folder}", remedy="choose an output folder beside it"
+        )
+    check_pack(pack)
+
+
+def _run(spec: StepSpec[Any], config: Config, out: Path, **inputs: Path) -> Metrics:
+    root = out / spec.name
+    outputs = {port: root / f"{port}{kind.suffix}" for port, kind in spec.outputs.items()}
+    return execute(spec, config, inputs, outputs, root / "metrics.json", reuse=True)
+
+
+def _describable(kept: Path) -> bool:
+    """Whether every picture comes with every factor of the attribute template."""
+    if not set(FACTORS) <= set(read_schema(kept).names):
+        return False
+    return all(None not in row.values() for row in read_rows(kept, list(FACTORS)))
+
+
+def _summary(out: Path, read: Metrics, judged: Metrics) -> str:
+    lines = [
+        f"{read['files']} files: {read['quarantined']} not usable, {judged['kept']} kept, "
+        f"{judged['quarantined']} quarantined",
+        *(f"  {name.removeprefix('broke_')}: {count}" for name, count in judged.items() if name.startswith("broke_")),
+        f"contact sheet: {out / 'contact_sheet.html'}",
+        f"kept pictures: {out / 'filter_faces' / 'kept'}",
+        f"data docs: {out / 'filter_faces' / 'data_docs' / 'index.html'}",
+    ]
+    return "\n".join(lines)
