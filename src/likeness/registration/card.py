@@ -1,0 +1,59 @@
+"""The model card of a registered version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from likeness.registration.decision import Decision
+
+CARD = "MODEL_CARD.md"
+
+
+def licence_lines(licences: Mapping[str, str]) -> list[str]:
+    """One line per ingredient, sorted."""
+    return [f"- {what}: {licence}" for what, licence in sorted(licences.items())] or ["- none recorded"]
+
+
+def lineage_lines(lineage: Mapping[str, Any] | None) -> list[str]:
+    """One line per step that led here, from a ``_lineage.json``."""
+    if lineage is None:
+        return ["- not recorded"]
+    nodes = lineage["nodes"]
+    return sorted(f"- {node['step']} (version {node['version']}): `{key[:12]}`" for key, node in nodes.items())
+
+
+def model_card(name: str, decision: Decision, licences: Mapping[str, str], lineage: Mapping[str, Any] | None) -> str:
+    """The card as Markdown with the Hugging Face header; the same inputs give the same text."""
+    verdicts = [f"- {'pass' if r['passed'] else 'FAIL'}: {r['text']}" for r in decision.reasons]
+    lines = [
+        "---",
+        "library_name: diffusers",
+        "pipeline_tag: text-to-image",
+        "tags: [lora, personalisation, identity-preserving]",
+        "---",
+        f"# {name}",
+        "",
+        f"A LoRA adapter, digest `{decision.candidate_digest}`. It loads with plain diffusers:",
+        "",
+        "```python",
+        'pipeline.load_lora_weights(folder, weight_name="pytorch_lora_weights.safetensors")',
+        "```",
+        "",
+        "## Intended use",
+        "",
+        "Pictures of the subjects it was tuned on, with their consent. Its pictures are synthetic: label them so.",
+        "",
+        f"## The gate's decision, against the {decision.record.get('baseline', 'base')}",
+        "",
+        *verdicts,
+        "",
+        "## Licences",
+        "",
+        *licence_lines(licences),
+        "",
+        "## Lineage",
+        "",
+        *lineage_lines(lineage),
+    ]
+    return "\n".join(lines) + "\n"
