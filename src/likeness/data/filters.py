@@ -17,7 +17,7 @@ class FaceLimits(Config):
     min_faces: int = Field(default=1, ge=0)
     max_faces: int | None = Field(default=1, ge=1)
     min_face_px: float | None = Field(default=64, ge=0)
-    min_det_score: float | None = Field(default=0.6, ge=0, le=1)
+    min_det_score: float | None = Field(default=0.8, ge=0, le=1)
     max_yaw: float | None = Field(default=45, ge=0, le=180)
     max_pitch: float | None = Field(default=35, ge=0, le=180)
     max_roll: float | None = Field(default=35, ge=0, le=180)

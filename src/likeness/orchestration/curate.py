@@ -14,7 +14,14 @@ from likeness.core.io import write_text
 from likeness.core.step import Metrics, StepSpec, execute
 from likeness.data.shards import read_rows, read_schema
 from likeness.models.embedded.portraits import FACTORS
-from likeness.steps import caption, detect_faces, filter_faces, ingest
+from likeness.steps.caption import SPEC as CAPTION
+from likeness.steps.caption import CaptionConfig
+from likeness.steps.detect_faces import SPEC as DETECT_FACES
+from likeness.steps.detect_faces import DetectFacesConfig
+from likeness.steps.filter_faces import SPEC as FILTER_FACES
+from likeness.steps.filter_faces import FilterFacesConfig, sheet
+from likeness.steps.ingest import SPEC as INGEST
+from likeness.steps.ingest import IngestConfig
 
 DEFAULT_PACK = Path("build/faces/models/embedded")
 
@@ -22,10 +29,10 @@ DEFAULT_PACK = Path("build/faces/models/embedded")
 class CurateConfig(Config):
     """The configs of the steps; their defaults suit photographs of one person each."""
 
-    ingest: ingest.IngestConfig = Field(default_factory=ingest.IngestConfig)
-    detect_faces: detect_faces.DetectFacesConfig = Field(default_factory=detect_faces.DetectFacesConfig)
-    filter_faces: filter_faces.FilterFacesConfig = Field(default_factory=filter_faces.FilterFacesConfig)
-    caption: caption.CaptionConfig = Field(default_factory=caption.CaptionConfig)
+    ingest: IngestConfig = Field(default_factory=IngestConfig)
+    detect_faces: DetectFacesConfig = Field(default_factory=DetectFacesConfig)
+    filter_faces: FilterFacesConfig = Field(default_factory=FilterFacesConfig)
+    caption: CaptionConfig = Field(default_factory=CaptionConfig)
 
 
 def curate(folder: Path, out: Path, pack: Path = DEFAULT_PACK, config: CurateConfig | None = None) -> str:
@@ -39,18 +46,16 @@ def curate(folder: Path, out: Path, pack: Path = DEFAULT_PACK, config: CurateCon
     """
     config = config or CurateConfig()
     _check(folder, out, pack)
-    read = _run(ingest.SPEC, config.ingest, out, photos=folder)
+    read = _run(INGEST, config.ingest, out, photos=folder)
     images = out / "ingest" / "images"
-    _run(detect_faces.SPEC, config.detect_faces, out, images=images, faces=pack)
+    _run(DETECT_FACES, config.detect_faces, out, images=images, faces=pack)
     detections = out / "detect_faces" / "detections"
-    judged = _run(filter_faces.SPEC, config.filter_faces, out, images=images, detections=detections)
+    judged = _run(FILTER_FACES, config.filter_faces, out, images=images, detections=detections)
     filtered = out / "filter_faces"
     if _describable(filtered / "kept"):
-        _run(caption.SPEC, config.caption, out, kept=filtered / "kept")
+        _run(CAPTION, config.caption, out, kept=filtered / "kept")
     unread = pq.read_table(out / "ingest" / "quarantine" / "quarantine.parquet").to_pylist()
-    page = filter_faces.sheet(
-        filtered / "kept", filtered / "quarantine", config.filter_faces.sheet_pictures, unread=unread
-    )
+    page = sheet(filtered / "kept", filtered / "quarantine", config.filter_faces.sheet_pictures, unread=unread)
     write_text(out / "contact_sheet.html", page)
     return _summary(out, read, judged)
 
