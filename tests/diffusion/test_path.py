@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
-from tiny import BETAS, ddim
 
 from likeness.core.errors import ConfigError
 from likeness.diffusion.path import PARAMETERISATIONS, NoisePath, ddim_timesteps
+from tiny import BETAS, ddim
 
 KINDS = tuple(PARAMETERISATIONS)
 

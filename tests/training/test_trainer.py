@@ -1,0 +1,124 @@
+"""The trainer's laws: what moves, what does not, accumulation, resume, refusal of non-finite numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from likeness.core.errors import TrainingError
+from likeness.core.io import digest_file
+from likeness.models.generator import LORA_FILE
+from likeness.models.policy import Policy
+from likeness.training.algorithm import Algorithm, Slots, StepOutput
+from likeness.training.checkpoint import FOLDER, load_checkpoint
+from likeness.training.plan import TrainerConfig
+from likeness.training.trainer import Trainer
+from tiny_training import policy_of, state, toy_algorithm, toy_denoising
+
+CONFIG = TrainerConfig(steps=6, batch=2, learning_rate=1e-3, checkpoint_every=2, ema_decay=0.5, warmup=3)
+
+
+class Interrupted(Algorithm):
+    """Stops the run at one step, as a kill would, after the checkpoints before it."""
+
+    def __init__(self, inner: Algorithm, at: int) -> None:
+        self.inner, self.at = inner, at
+
+    def step(self, policy: Policy, slots: Slots) -> StepOutput:
+        if slots.step == self.at:
+            raise KeyboardInterrupt
+        return self.inner.step(policy, slots)
+
+
+def train(
+    folder: Path, out: Path, config: TrainerConfig, build: Callable[[Policy], Algorithm] = toy_algorithm
+) -> tuple[Policy, Trainer]:
+    torch.manual_seed(torch.seed() % 1000)  # the global generator must not matter
+    policy = policy_of(folder)
+    trainer = Trainer(policy, build(policy), config, seed=3, out=out)
+    trainer.run()
+    policy.save(out)
+    return policy, trainer
+
+
+@pytest.mark.parametrize("family", ["sd15_folder", "sdxl_folder"])
+def test_training_moves_the_lora_and_leaves_everything_else_bit_identical(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    policy = policy_of(request.getfixturevalue(family))
+    names = set(policy.trainable())
+    assert names
+    assert all("lora_" in name for name in names)
+    frozen_vae = [p.clone() for p in policy.pipeline.vae.parameters()]
+    before = state(policy)
+    Trainer(policy, toy_algorithm(policy), CONFIG.model_copy(update={"steps": 2}), 0, tmp_path).run()
+    after = state(policy)
+    # B moves at the first step, A only once B is no longer 0.
+    assert all(not torch.equal(before[name], after[name]) for name in names)
+    assert all(torch.equal(before[name], after[name]) for name in set(before) - names)
+    assert all(torch.equal(a, b) for a, b in zip(frozen_vae, policy.pipeline.vae.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 4, 5])
+def test_a_killed_run_resumes_to_the_bits_of_an_undisturbed_one(
+    sd15_folder: Path, tmp_path: Path, killed_at: int
+) -> None:
+    whole, trainer = train(sd15_folder, tmp_path / "whole", CONFIG)
+    with pytest.raises(KeyboardInterrupt):
+        train(sd15_folder, tmp_path / "cut", CONFIG, lambda policy: Interrupted(toy_algorithm(policy), killed_at))
+    (tmp_path / "cut" / FOLDER).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cut" / FOLDER / "step-00000099.safetensors.incomplete").write_bytes(b"half-written")
+    resumed, again = train(sd15_folder, tmp_path / "cut", CONFIG)
+    assert again.history.curves == trainer.history.curves
+    assert resumed.counts == whole.counts
+    assert digest_file(tmp_path / "cut" / LORA_FILE) == digest_file(tmp_path / "whole" / LORA_FILE)
+
+
+def test_one_checkpoint_is_kept_and_holds_the_last_step(sd15_folder: Path, tmp_path: Path) -> None:
+    train(sd15_folder, tmp_path, CONFIG, toy_denoising)
+    assert [p.name for p in (tmp_path / FOLDER).iterdir()] == ["step-00000006.safetensors"]
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint.state["step"] == 6
+    assert {key.partition("/")[0] for key in checkpoint.tensors} == {"policy", "ema", "exp_avg", "exp_avg_sq", "step"}
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_splitting_a_step_changes_nothing(sd15_folder: Path, tmp_path: Path, micro_batch: int) -> None:
+    config = TrainerConfig(steps=2, batch=4, learning_rate=1e-3)
+    whole, one = train(sd15_folder, tmp_path / "one", config)
+    split, many = train(sd15_folder, tmp_path / "many", config.model_copy(update={"micro_batch": micro_batch}))
+    assert split.counts == whole.counts
+    for name, curve in one.history.curves.items():
+        assert many.history.curves[name] == pytest.approx(curve, rel=2e-3, abs=1e-5), name
+
+
+def test_a_step_draws_the_same_whatever_came_before(sd15_folder: Path) -> None:
+    policy = policy_of(sd15_folder)
+    algorithm = toy_algorithm(policy)
+    first = algorithm.step(policy, Slots(1, 7, 0, 2)).loss
+    torch.manual_seed(99)
+    algorithm.step(policy, Slots(1, 8, 0, 2))
+    torch.testing.assert_close(algorithm.step(policy, Slots(1, 7, 0, 2)).loss, first, rtol=0, atol=0)
+    assert not torch.equal(algorithm.step(policy, Slots(2, 7, 0, 2)).loss, first)
+
+
+def test_a_loss_that_is_not_finite_names_its_step(sd15_folder: Path, tmp_path: Path) -> None:
+    class Broken(Algorithm):
+        def __init__(self, inner: Algorithm) -> None:
+            self.inner = inner
+
+        def step(self, policy: Policy, slots: Slots) -> StepOutput:
+            output = self.inner.step(policy, slots)
+            return StepOutput(output.loss / (slots.step - 1), output.metrics)
+
+    policy = policy_of(sd15_folder)
+    before = state(policy)
+    with pytest.raises(TrainingError, match=r"step 2: .*loss/total") as caught:
+        Trainer(policy, Broken(toy_denoising(policy)), CONFIG, 0, tmp_path).run()
+    assert "learning_rate" in caught.value.remedy
+    assert all(torch.isfinite(value).all() for value in state(policy).values() if value.is_floating_point())
+    assert before.keys() == state(policy).keys()
