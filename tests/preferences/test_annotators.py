@@ -85,7 +85,7 @@ def test_strength_counts_the_votes_that_agree(material: Material) -> None:
     preferences = vote_on(AnnotatorsConfig(votes=3), material, EYES.probabilities).preferences
     assert {p.strength for p in preferences} <= {1.0, 2 / 3, 1 / 3}
     assert set(Counter(p.annotator for p in preferences)) == {f"annotator-{i:02d}" for i in range(6)}
-    assert all(p.strength is None for p in vote_on(AnnotatorsConfig(), material, EYES.probabilities).preferences)
+    assert all(p.strength is None for p in vote_on(AnnotatorsConfig(votes=1), material, EYES.probabilities).preferences)
 
 
 def test_the_truth_keeps_each_taste_and_its_ceiling(material: Material) -> None:

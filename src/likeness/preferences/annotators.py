@@ -47,11 +47,11 @@ class AnnotatorsConfig(Config):
     """
 
     annotators: int = Field(default=6, ge=2)
-    votes: int = Field(default=1, ge=1)
-    pairs_per_group: int = Field(default=4, ge=1)
+    votes: int = Field(default=3, ge=1)
+    pairs_per_group: int = Field(default=6, ge=1)
     taste: Mapping[str, float] = TASTE
     divergence: float = Field(default=0.2, ge=0)
-    temperature: float = Field(default=0.4, gt=0)
+    temperature: float = Field(default=0.2, gt=0)
     position_bias: float = 0.3
     flip_rate: float = Field(default=0.05, ge=0, le=0.5)
 

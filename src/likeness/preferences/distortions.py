@@ -32,10 +32,10 @@ class DistortionConfig(Config):
     moved by less than a pixel, or its softness alone would give the negative away.
     """
 
-    pairs: int = Field(default=300, ge=1)
+    pairs: int = Field(default=600, ge=1)
     region: tuple[float, float, float, float] = (0.2, 0.15, 0.8, 0.85)
     strength: float = Field(default=1.0, gt=0)
-    minimum_change: float = Field(default=4.0, ge=0)
+    minimum_change: float = Field(default=3.0, ge=0)
     resample_natural: bool = True
 
 
@@ -64,13 +64,15 @@ def mean_change(before: np.ndarray, after: np.ndarray, region: Sequence[float]) 
 def _twist(shape: tuple[int, int], config: DistortionConfig, rng: np.random.Generator) -> Field2:
     kinds = (swirl, grid_warp, displaced_feature)
     picked = rng.permutation(len(kinds))[: int(rng.integers(1, len(kinds) + 1))]
-    fields = [kinds[i](shape, config.region, config.strength, rng) for i in sorted(picked.tolist())]
+    # From hardly visible to grotesque: a head that has only seen the grotesque says nothing about real artefacts.
+    strengths = config.strength * rng.uniform(0.35, 1.0, len(kinds))
+    fields = [kinds[i](shape, config.region, float(strengths[i]), rng) for i in sorted(picked.tolist())]
     total: Field2 = np.sum(fields, axis=0)
     return total
 
 
 def mine(config: DistortionConfig, material: Material) -> Mined:
-    """Pairs from training pictures drawn by seed without replacement.
+    """Pairs from training pictures in an order drawn by seed, taken round again, otherwise twisted, if they run out.
 
     Raises:
         InputError: there are no training pictures.
@@ -79,12 +81,12 @@ def mine(config: DistortionConfig, material: Material) -> Mined:
     if not rows:
         raise InputError(f"{material.train} holds no picture", remedy="loosen the face filters or add photographs")
     order = np.random.default_rng(derive_seed(material.seed, "distorted")).permutation(len(rows))
-    picked = [rows[i] for i in order[: config.pairs]]
-    return Mined([_pair(row, config, material) for row in picked])
+    turns = [(rows[order[i % len(rows)]], i // len(rows)) for i in range(config.pairs)]
+    return Mined([_pair(row, turn, config, material) for row, turn in turns])
 
 
-def _pair(row: Mapping[str, Any], config: DistortionConfig, material: Material) -> Preference:
-    rng = np.random.default_rng(derive_seed(material.seed, "distort", row["id"]))
+def _pair(row: Mapping[str, Any], turn: int, config: DistortionConfig, material: Material) -> Preference:
+    rng = np.random.default_rng(derive_seed(material.seed, "distort", row["id"], turn))
     pixels = decode(row["image"])
     group = f"person-{row['person'] or row['id']}"
     natural = resample(pixels, rigid(pixels.shape[:2], rng)) if config.resample_natural else pixels
