@@ -69,9 +69,7 @@ def summarise(scores: Scores, *, seed: int, resamples: int, confidence: float) -
         "metrics": metrics,
         "paired": {name: paired(scores.difference(name, CANDIDATE, baseline), name) for name in names},
         "win_rate": {name: interval(scores.win_rate(name, CANDIDATE, baseline), "win", name) for name in wins},
-        "diversity": {
-            v: {n: metrics[n][v]["mean"] for n in names if n.startswith("diversity")} for v in metrics[names[0]]
-        },
+        "diversity": {variant: {n: metrics[n][variant]["mean"] for n in spread} for variant in scores.variants},
         "photos": {
             name.removesuffix(PHOTOS): float(scores.mean(name, BASE).mean())
             for name in scores.columns

@@ -36,8 +36,8 @@ METRIC_NAMES = (
 class EvaluateConfig(Config):
     """``prompts`` x ``seeds`` pictures a variant, by ``steps`` sampler steps.
 
-    ``factors_named``: factors that a prompt names. ``det_size``: side the judge's detector sees. ``sample_prompts``: prompts whose pictures are kept for the
-    report.
+    ``factors_named``: factors that a prompt names. ``det_size``: side the judge's detector sees.
+    ``sample_prompts``: prompts whose pictures are kept for the report.
     """
 
     seed: int = 0

@@ -1,0 +1,130 @@
+"""evaluate on a tiny random pipeline with the real judges' code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from rendered import pixels
+
+from likeness.core.errors import UnknownNameError
+from likeness.core.io import digest_path
+from likeness.core.step import execute
+from likeness.data.images import encode_png
+from likeness.data.shards import read_rows, write_shards
+from likeness.evaluation.scores import Scores
+from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_person, labels, persons
+from likeness.steps.evaluate import METRIC_NAMES, SPEC, EvaluateConfig
+
+PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits-judge"
+CONFIG = EvaluateConfig(threads=1, prompts=4, steps=2, batch=3, det_size=64, sample_prompts=2, resamples=200)
+
+
+def _subjects(folder: Path, count: int, seed: int) -> Path:
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    rows = []
+    for person, token in zip(persons()[100:900:400], ("sks", "ohwx"), strict=True):
+        for _ in range(count):
+            portrait = draw_person(person, rng)
+            words = {"subject": portrait.person, "token": token, "caption": caption(portrait, VARIABLE, name=token)}
+            factors = {name: FACTORS[name][value] for name, value in labels(portrait).items()}
+            rows.append({"image": encode_png(pixels(portrait)), **factors, **words})
+    write_shards(folder, rows)
+    return folder
+
+
+def _reward(folder: Path, clip: Path) -> Path:
+    from likeness.models.encoders import DualEncoder
+    from likeness.rewards.bradley_terry import save_heads
+    from likeness.rewards.heads import HeadConfig, new_head
+
+    encoder = DualEncoder.load(clip)
+    torch.manual_seed(0)
+    width = encoder.feature_dimension
+    heads = {
+        name: new_head(HeadConfig(hidden=4), torch.zeros(width), torch.ones(width), encoder.dimension)
+        for name in ("appeal", "structure")
+    }
+    folder.mkdir()
+    save_heads(folder, heads, encoder, {})
+    return folder
+
+
+def _oracle(folder: Path) -> Path:
+    from likeness.models.embedded.oracle import AttributeReader, build_reader
+
+    folder.mkdir()
+    AttributeReader(build_reader()).save(folder)
+    return folder
+
+
+def _lora(folder: Path, base: Path) -> Path:
+    from likeness.models.generator import load_pipeline
+    from likeness.models.policy import add_lora
+
+    policy = add_lora(load_pipeline(base), rank=2, alpha=2, seed=0)
+    with torch.no_grad():
+        for name, parameter in policy.pipeline.unet.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.5)
+    folder.mkdir()
+    policy.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory, sd15_folder: Path, clip_folder: Path) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("evaluate")
+    return {
+        "base_model": sd15_folder,
+        "lora": _lora(root / "lora", sd15_folder),
+        "references": _subjects(root / "references", 3, 1),
+        "evaluation": _subjects(root / "evaluation", 4, 2),
+        "judge": _reward(root / "judge", clip_folder),
+        "encoder": clip_folder,
+        "judge_faces": PACK,
+        "oracle": _oracle(root / "oracle"),
+    }
+
+
+def _run(inputs: dict[str, Path], root: Path, config: EvaluateConfig = CONFIG) -> tuple[dict[str, Any], Path, Path]:
+    outputs = {"evaluation_result": root / "result", "samples": root / "samples"}
+    return execute(SPEC, config, inputs, outputs), outputs["evaluation_result"], outputs["samples"]
+
+
+def test_every_variant_sees_the_same_prompts_and_the_run_is_reproducible(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    with_incumbent = {**inputs, "incumbent": inputs["lora"]}
+    metrics, result, samples = _run(with_incumbent, tmp_path / "a")
+    rows = pq.read_table(result / "scores.parquet").to_pylist()
+    assert len(rows) == 3 * 4 * 2
+    asked = {v: [(r["prompt"], r["subject"]) for r in rows if r["variant"] == v] for v in ("base", "candidate")}
+    assert asked["base"] == asked["candidate"]
+    assert all(" person" in prompt and "skin" not in prompt for prompt, _ in asked["base"])
+    scores = Scores.read(result)
+    assert set(METRIC_NAMES) <= set(scores.columns)
+    assert (scores.difference("saturation", "candidate", "base") != 0).any()
+    assert (scores.difference("saturation", "candidate", "incumbent") == 0).all()
+    summary = json.loads((result / "summary.json").read_text())
+    assert summary["baseline"] == "incumbent"
+    assert summary["candidate_digest"] == digest_path(inputs["lora"])
+    assert metrics["saturation_difference"] == 0
+    kept = read_rows(samples)
+    assert [r["variant"] for r in kept].count("candidate") == 4
+    assert [r["variant"] for r in kept].count("reference") == 6
+    _, again, samples_again = _run(with_incumbent, tmp_path / "b")
+    assert digest_path(again) == digest_path(result)
+    assert digest_path(samples_again) == digest_path(samples)
+
+
+def test_a_misspelt_metric_fails_with_the_nearest_name(inputs: dict[str, Path], tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"metrics": ("identiti",)})
+    with pytest.raises(UnknownNameError, match="identity"):
+        _run(inputs, tmp_path, config)
