@@ -48,13 +48,15 @@ def scrfd_outputs(levels: Levels, images: Tensor) -> tuple[Tensor, ...]:
     Returns:
         Scores in [0, 1] for strides 8, 16, 32, then boxes, then key points, each (2 h w, width).
     """
+    from torch.nn import functional
+
     outputs: dict[str, list[Tensor]] = {kind: [] for kind in _WIDTHS}
     for stride in STRIDES:
         for index, (kind, width) in enumerate(_WIDTHS.items()):
             if stride in levels:
                 maps = levels[stride][index].sigmoid() if kind == "score" else levels[stride][index]
             else:
-                maps = images[:, :1, ::stride, ::stride].expand(-1, width, -1, -1) * 0
+                maps = functional.avg_pool2d(images[:, :1], stride).expand(-1, width, -1, -1) * 0
             outputs[kind].append(_rows(maps, width))
     return tuple(tensor for kind in _WIDTHS for tensor in outputs[kind])
 
@@ -69,6 +71,7 @@ def _trace(model: nn.Module, example: Tensor, target: Path, outputs: Sequence[st
         # The exporter that replaces this one needs onnxscript, which is not among the dependencies.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
+        warnings.filterwarnings("ignore", message="Constant folding", category=UserWarning)
         torch.onnx.export(
             model, (example,), str(target), input_names=["input"], output_names=list(outputs),
             dynamic_axes=dict(axes), opset_version=_OPSET, dynamo=False,
@@ -85,8 +88,10 @@ def _verify(model: nn.Module, example: Tensor, file: Path, task: str) -> None:
     loaded = get_model(str(file), providers=["CPUExecutionProvider"])
     if loaded is None or loaded.taskname != task or loaded.input_mean != 127.5:
         raise ValueError(f"insightface does not take the exported {file.name} for a {task} model")
+    was_training = model.training
     with torch.no_grad():
         expected = model.eval()(example)
+    model.train(was_training)
     expected = expected if isinstance(expected, tuple) else (expected,)
     for name, wanted, got in zip(
         loaded.output_names, expected, loaded.session.run(None, {"input": example.numpy()}), strict=True
@@ -100,7 +105,7 @@ def export_recogniser(model: nn.Module, target: Path, *, size: int = 112) -> Non
     """Write a recogniser.
 
     Args:
-        model: (B, 3, size, size) RGB in [-1, 1] to embeddings (B, D), on the CPU; ends in eval mode.
+        model: (B, 3, size, size) RGB in [-1, 1] to embeddings (B, D), on the CPU.
         target: the .onnx file.
         size: side of the aligned crop: 112 or 128 or a multiple.
     """
@@ -119,7 +124,7 @@ def export_detector(model: nn.Module, target: Path) -> None:
 
     Args:
         model: (1, 3, H, W) RGB, (x - 127.5) / 128, sides multiples of 32, to the nine tensors of ``scrfd_outputs``, on
-            the CPU; ends in eval mode.
+            the CPU.
         target: the .onnx file.
     """
     import torch

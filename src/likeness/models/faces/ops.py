@@ -18,13 +18,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from likeness.core.errors import PackError
+
 Attributes = Mapping[str, Any]
 Inputs = Sequence[Tensor]  # an optional input left out is an empty tensor
 Op = Callable[[Inputs, Attributes], Tensor]
 
 
-class UnsupportedError(ValueError):
-    """An operator, or one of its settings, that the twin does not know."""
+def _unsupported(what: str) -> PackError:
+    return PackError(f"a face model uses {what}, which has no torch twin", remedy="use another pack for training")
 
 
 def _optional(inputs: Inputs, index: int) -> Tensor | None:
@@ -87,7 +89,7 @@ def _average_pool(inputs: Inputs, attributes: Attributes) -> Tensor:
     pads = _pads(inputs[0], kernel, attributes)
     x, padding = _split_pads(inputs[0], pads, 0.0)
     if x is not inputs[0] and not counted:
-        raise UnsupportedError("AveragePool with uneven padding that is not counted")
+        raise _unsupported("AveragePool with uneven padding that is not counted")
     return F.avg_pool2d(x, kernel, strides, padding, bool(attributes.get("ceil_mode", 0)), counted)
 
 
@@ -180,7 +182,7 @@ def _slice(inputs: Inputs, attributes: Attributes) -> Tensor:
     window: list[Any] = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if step < 1:
-            raise UnsupportedError("Slice with a negative step")
+            raise _unsupported("Slice with a negative step")
         window[axis] = slice(start, end, step)
     return x[tuple(window)]
 
@@ -197,7 +199,7 @@ def _pad(inputs: Inputs, attributes: Attributes) -> Tensor:
     given = _optional(inputs, 2)
     value = attributes.get("value", 0.0) if given is None else float(given)
     if attributes.get("mode", "constant") != "constant":
-        raise UnsupportedError(f"Pad with mode {attributes['mode']}")
+        raise _unsupported(f"Pad with mode {attributes['mode']}")
     begin, end = pads[: len(pads) // 2], pads[len(pads) // 2 :]
     pairs = zip(reversed(begin), reversed(end), strict=True)  # torch counts from the last axis
     return F.pad(inputs[0], list(itertools.chain.from_iterable(pairs)), value=value)
@@ -205,23 +207,27 @@ def _pad(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 def _resize(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, sizes = inputs[0], _optional(inputs, 3)
-    if sizes is not None:
-        target = _ints(sizes)[2:]
-    else:
-        scales = inputs[1] if len(inputs) == 2 else inputs[2]  # Upsample has scales second
-        target = [int(side * scale) for side, scale in zip(x.shape[2:], scales.tolist()[2:], strict=True)]
+    scales = (
+        [] if sizes is not None else (inputs[1] if len(inputs) == 2 else inputs[2]).tolist()[2:]
+    )  # Upsample: second
+    old = list(x.shape[2:])
+    new = [int(side * scale) for side, scale in zip(old, scales, strict=True)] if scales else _ints(sizes)[2:]
     mode, transform = attributes.get("mode", "nearest"), attributes.get("coordinate_transformation_mode", "half_pixel")
-    if mode == "nearest" and all(new % old == 0 for new, old in zip(target, x.shape[2:], strict=True)):
-        return F.interpolate(x, target, mode="nearest")  # whole factors: every rounding rule agrees
-    if mode == "linear" and transform in ("half_pixel", "pytorch_half_pixel", "align_corners"):
-        return F.interpolate(x, target, mode="bilinear", align_corners=transform == "align_corners")
-    raise UnsupportedError(f"Resize with mode {mode}, coordinates {transform}, sizes {list(x.shape[2:])} to {target}")
+    if mode == "nearest" and all(after % before == 0 for after, before in zip(new, old, strict=True)):
+        return F.interpolate(x, new, mode="nearest")  # whole factors: every rounding rule agrees
+    if mode == "linear" and transform == "align_corners":
+        return F.interpolate(x, new, mode="bilinear", align_corners=True)
+    if mode == "linear" and transform in ("half_pixel", "pytorch_half_pixel"):
+        # A given scale counts as it is, not as the ratio of the rounded sizes.
+        size, factor = (None, scales) if scales else (new, None)
+        return F.interpolate(x, size, factor, "bilinear", align_corners=False, recompute_scale_factor=False)
+    raise _unsupported(f"Resize with mode {mode}, coordinates {transform}, sizes {old} to {new}")
 
 
 def _cast(inputs: Inputs, attributes: Attributes) -> Tensor:
     kinds = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
     if attributes["to"] not in kinds:
-        raise UnsupportedError(f"Cast to ONNX type {attributes['to']}")
+        raise _unsupported(f"Cast to ONNX type {attributes['to']}")
     return inputs[0].to(kinds[attributes["to"]])
 
 

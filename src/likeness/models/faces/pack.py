@@ -62,9 +62,9 @@ def _session_arguments(threads: int) -> dict[str, Any]:
 
 
 def _unreadable(pack: Path, error: Exception) -> PackError:
-    return PackError(
-        f"face pack {pack} cannot be loaded: {error}", remedy="put a fresh copy of the pack there, or build it again"
-    )
+    reason = str(error) or "it has no detection model"  # insightface asserts that, without a message
+    remedy = "put a fresh copy of the pack there, or build it again"
+    return PackError(f"face pack {pack} cannot be loaded: {reason}", remedy=remedy)
 
 
 @functools.cache
