@@ -18,7 +18,7 @@ def pose_from_keypoints(keypoints: np.ndarray) -> tuple[float, float, float]:
 
     Weak perspective: a nose that stands out by d moves d sin(angle) when the head turns, while the distance it is
     compared with shrinks by cos(angle). Good to about 10 degrees, for packs without 3-D landmarks. Positive: the nose
-    points to the right, down; the head tilts clockwise.
+    points to the right, up; the head tilts clockwise (the signs of insightface's 3-D landmarks).
     """
     left_eye, right_eye, nose = (keypoints[i].astype(np.float64) for i in range(3))
     eyes, mouth = (left_eye + right_eye) / 2, keypoints[3:5].astype(np.float64).mean(axis=0)
@@ -31,7 +31,7 @@ def pose_from_keypoints(keypoints: np.ndarray) -> tuple[float, float, float]:
     down = np.array([-right[1], right[0]])
     sideways = float((nose - eyes) @ right) / width
     lowered = float((nose - eyes) @ down) / height - _FRONTAL_NOSE
-    yaw, pitch = math.atan(sideways / _NOSE_OVER_EYES), math.atan(lowered / _NOSE_OVER_HEIGHT)
+    yaw, pitch = math.atan(sideways / _NOSE_OVER_EYES), -math.atan(lowered / _NOSE_OVER_HEIGHT)
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from likeness.core.io import write_text
 
@@ -50,8 +53,19 @@ _STAMP = r"\d{8}T\d{6}\.\d{6}Z"
 def make_offline(site: Path) -> None:
     """Rewrite every page of ``site`` in place and drop the assets that the pages no longer use."""
     shutil.rmtree(site / "static", ignore_errors=True)
-    for page in sorted(site.rglob("*.html")):
-        write_text(page, _rewrite(page.read_text("utf-8")))
+    pages = sorted(site.rglob("*.html"))
+    for page in pages:
+        html = _rewrite(page.read_text("utf-8"))
+        if page == site / "index.html":
+            # The index lists its validations by script only.
+            html = html.replace("</body>", _links(site, pages) + "</body>", 1)
+        write_text(page, html)
+
+
+def _links(site: Path, pages: Iterable[Path]) -> str:
+    names = [page.relative_to(site).as_posix() for page in pages if page != site / "index.html"]
+    items = "".join(f'<li><a href="{quote(name)}">{escape(name.partition("/")[0])}</a></li>\n' for name in names)
+    return f'<div class="container"><h4>Pages</h4><ul>\n{items}</ul></div>\n'
 
 
 def _rewrite(html: str) -> str:

@@ -1,0 +1,186 @@
+"""ingest, detect_faces, filter_faces, caption and split on rendered portraits, with the committed face pack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from likeness.core.errors import InputError, PackError
+from likeness.core.io import digest_path
+from likeness.core.step import Metrics, StepSpec, execute
+from likeness.data.images import decode
+from likeness.data.shards import read_rows
+from likeness.models.embedded.portraits import FACTORS, IDENTITY, from_record, phrases
+from likeness.steps.caption import SPEC as CAPTION
+from likeness.steps.detect_faces import SPEC as DETECT
+from likeness.steps.filter_faces import SPEC as FILTER
+from likeness.steps.ingest import SPEC as INGEST
+from likeness.steps.render_portraits import SPEC as RENDER
+from likeness.steps.split import SPEC as SPLIT
+
+PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits"
+LIMITS = {"min_face_px": 24, "min_blur": 12, "min_det_score": 0.5}
+
+
+@dataclass
+class Run:
+    root: Path
+    metrics: dict[str, Metrics]
+
+    def step(self, spec: StepSpec, inputs: dict[str, Path], **config: object) -> None:
+        outputs = {port: self.root / spec.name / f"{port}{kind.suffix}" for port, kind in spec.outputs.items()}
+        self.metrics[spec.name] = execute(spec, spec.config(**config), inputs, outputs)
+
+    def rows(self, path: str) -> list[dict]:
+        return read_rows(self.root / path)
+
+
+def curated(root: Path) -> Run:
+    run = Run(root, {})
+    run.step(RENDER, {}, persons=3, images_per_person=9, bad_of_each=1)
+    run.step(INGEST, {"photos": root / "render_portraits/photos"})
+    run.step(DETECT, {"images": root / "ingest/images", "faces": PACK}, det_size=64)
+    inputs = {"images": root / "ingest/images", "detections": root / "detect_faces/detections"}
+    run.step(FILTER, inputs, **LIMITS)
+    run.step(CAPTION, {"kept": root / "filter_faces/kept"}, batch=5)
+    run.step(SPLIT, {"captioned": root / "caption/captioned"}, references_per_subject=3, evaluation_per_subject=2)
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return curated(tmp_path_factory.mktemp("first"))
+
+
+def test_detections_are_measured_or_null(run: Run) -> None:
+    rows = pq.read_table(run.root / "detect_faces/detections/detections.parquet").to_pylist()
+    assert [row["id"] for row in rows] == [row["id"] for row in run.rows("ingest/images")]
+    for row in rows:
+        measured = {name for name, value in row.items() if value is not None}
+        assert measured == (set(row) if row["face_count"] else {"id", "face_count"})
+        if row["face_count"]:
+            assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-4)
+            assert len(row["keypoints"]) == 10
+
+
+def test_the_same_person_is_closer_than_another(run: Run) -> None:
+    person = {row["id"]: row["person"] for row in run.rows("filter_faces/kept")}
+    table = pq.read_table(run.root / "detect_faces/detections/detections.parquet").to_pylist()
+    faces = [(person[row["id"]], np.array(row["embedding"])) for row in table if row["id"] in person]
+    same = [a @ b for p, a in faces for q, b in faces if p == q]
+    other = [a @ b for p, a in faces for q, b in faces if p != q]
+    assert np.mean(same) > np.mean(other) + 0.3
+
+
+def test_planted_bad_pictures_end_in_quarantine_with_pixels_and_reasons(run: Run) -> None:
+    aside = {row["file_name"]: row for row in run.rows("filter_faces/quarantine")}
+    assert {f"bad/{kind}-0.png" for kind in ("no_face", "two_faces", "tiny", "blurred")} <= set(aside)
+    for row in aside.values():
+        assert row["reasons"]
+        assert len(row["reasons"]) == len(row["rules"])
+        assert decode(row["image"]).shape == (row["height"], row["width"], 3)
+    assert run.metrics["ingest"]["quarantined_truncated"] == 1
+    assert not [row for row in run.rows("filter_faces/kept") if row["file_name"].startswith("bad/")]
+    assert run.metrics["filter_faces"]["kept"] >= 25
+
+
+def test_the_contact_sheet_and_docs_show_what_happened(run: Run) -> None:
+    page = (run.root / "filter_faces/contact_sheet.html").read_text("utf-8")
+    assert "bad/no_face-0.png" in page
+    assert "0 faces found" in page
+    assert (run.root / "filter_faces/data_docs/index.html").is_file()
+
+
+def test_no_person_is_on_both_sides_and_pictures_are_not_shared(run: Run) -> None:
+    train, references, evaluation = (run.rows(f"split/{part}") for part in ("train", "references", "evaluation"))
+    people = [{row["person"] for row in part} for part in (train, references, evaluation)]
+    assert people[0].isdisjoint(people[1])
+    assert people[1] == people[2]
+    assert len(references) == 3
+    ids = [row["id"] for part in (train, references, evaluation) for row in part]
+    assert sorted(ids) == sorted(row["id"] for row in run.rows("filter_faces/kept"))
+
+
+def test_subject_captions_carry_the_token_and_never_the_identity(run: Run) -> None:
+    for row in [*run.rows("split/references"), *run.rows("split/evaluation")]:
+        assert row["caption"].startswith(f"a portrait of {row['token']} person")
+        assert row["subject"] == row["person"]
+        named = row["caption"].split(", ")
+        assert not set(phrases(from_record(row), IDENTITY)) & set(named)
+        assert set(phrases(from_record(row), tuple(set(FACTORS) - set(IDENTITY)))) <= set(named)
+    assert all(row["caption"].startswith("a portrait of a person") for row in run.rows("split/train"))
+
+
+def test_plain_datasets_reads_every_shards_output(run: Run, tmp_path: Path) -> None:
+    for part in ("filter_faces/kept", "filter_faces/quarantine", "split/train", "split/references"):
+        files = str(run.root / part / "*.parquet")
+        loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path))
+        assert len(loaded) == len(run.rows(part))
+        assert loaded[0]["image"].mode == "RGB"
+
+
+def test_the_same_params_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    again = curated(tmp_path)
+    assert again.metrics == run.metrics
+    assert digest_path(again.root) == digest_path(run.root)
+
+
+def test_limits_that_nothing_passes_are_reported_with_counts(run: Run, tmp_path: Path) -> None:
+    inputs = {"images": run.root / "ingest/images", "detections": run.root / "detect_faces/detections"}
+    with pytest.raises(InputError, match=r"(?s)all \d+ pictures break a limit \(min_face_px \d+.*loosen"):
+        Run(tmp_path, {}).step(FILTER, inputs, min_face_px=5000)
+
+
+def test_detections_of_other_pictures_are_refused(run: Run, tmp_path: Path) -> None:
+    other = Run(tmp_path, {})
+    other.step(RENDER, {}, persons=2, images_per_person=1, bad_of_each=0, seed=9)
+    other.step(INGEST, {"photos": tmp_path / "render_portraits/photos"})
+    inputs = {"images": tmp_path / "ingest/images", "detections": run.root / "detect_faces/detections"}
+    with pytest.raises(InputError, match=r"(?s)no row in the detections.*run detect_faces"):
+        other.step(FILTER, inputs, **LIMITS)
+
+
+def test_a_missing_pack_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty_pack").mkdir()
+    with pytest.raises(PackError, match=r"(?s)empty_pack.*what to do"):
+        Run(tmp_path, {}).step(DETECT, {"images": run.root / "ingest/images", "faces": tmp_path / "empty_pack"})
+
+
+def test_fixed_captions_and_a_subject_per_token(run: Run, tmp_path: Path) -> None:
+    photos = Run(tmp_path, {})
+    photos.step(CAPTION, {"kept": run.root / "filter_faces/kept"}, captioner="fixed")
+    photos.step(
+        SPLIT,
+        {"captioned": tmp_path / "caption/captioned"},
+        tokens=["sks", "zwx"],
+        references_per_subject=2,
+        evaluation_per_subject=1,
+    )
+    assert {row["caption"] for row in photos.rows("split/evaluation")} == {
+        "a photo of sks person",
+        "a photo of zwx person",
+    }
+    assert {row["caption"] for row in photos.rows("split/train")} == {"a photo of a person"}
+
+
+def test_pictures_of_unknown_people_need_a_decision(run: Run, tmp_path: Path) -> None:
+    anonymous = Run(tmp_path, {})
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for file in (run.root / "render_portraits/photos").glob("0*/*.png"):
+        name = file.name if file.parent.name == "000" else f"{file.parent.name}/{file.name}"
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(file.read_bytes())
+    anonymous.step(INGEST, {"photos": photos}, person_from="folder")
+    anonymous.step(CAPTION, {"kept": tmp_path / "ingest/images"}, captioner="fixed")
+    captioned = {"captioned": tmp_path / "caption/captioned"}
+    with pytest.raises(InputError, match=r"(?s)9 of 27 pictures do not say who they show.*unlabelled: drop"):
+        anonymous.step(SPLIT, captioned)
+    for choice, count in (("drop", 9), ("train", 18)):
+        anonymous.step(SPLIT, captioned, unlabelled=choice)
+        assert anonymous.metrics["split"]["train"] == count
