@@ -16,7 +16,7 @@ from likeness.preferences.reliability import group_interval, reliability
 from likeness.rewards.heads import HeadConfig
 
 WIDTH, TEXT = 24, 8
-FIT = FitConfig(epochs=40, patience=10, learning_rate=3e-3)
+FIT = FitConfig(epochs=30, patience=8, batch=256, learning_rate=1e-2)
 HEAD = HeadConfig(hidden=16, text=False)
 
 
@@ -104,10 +104,8 @@ def test_the_position_term_finds_the_bias_and_frees_the_reward_of_it() -> None:
 def test_a_taste_that_depends_on_the_prompt_needs_the_text() -> None:
     torch.manual_seed(0)
     text = torch.nn.functional.one_hot(torch.arange(1600) % 2, WIDTH).float()
-    sign = 1.0 - 2.0 * (torch.arange(1600) % 2).float()
     a, b = torch.randn(2, 1600, WIDTH) * WIDTH**-0.5
     wins = ((a - b)[:, :2] * text[:, :2]).sum(1) > 0  # prompt i asks for feature i
-    assert sign.sum() == 0
     chosen, rejected = torch.where(wins[:, None], a, b), torch.where(wins[:, None], b, a)
     pairs = PairFeatures(chosen, rejected, text, torch.zeros(1600), tuple(str(i) for i in range(1600)))
     train, test = pairs.take(np.arange(1000)), pairs.take(np.arange(1000, 1600))

@@ -37,6 +37,11 @@ class PairFeatures:
     def __len__(self) -> int:
         return len(self.groups)
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """chosen, rejected, text, order."""
+        return self.chosen, self.rejected, self.text, self.order
+
     def take(self, index: np.ndarray) -> PairFeatures:
         """The pairs at ``index`` (P',) int."""
         import torch
