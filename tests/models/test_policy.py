@@ -1,0 +1,152 @@
+"""The LoRA: equal seeds give equal bytes, adapter off is the base model, plain diffusers loads it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from likeness.core.io import digest_file
+from likeness.models.generator import LORA_FILE, generate, load_lora, load_pipeline, unload_lora
+from likeness.models.policy import Policy
+from tiny_training import PROMPTS, policy_of
+
+FAMILIES = ("sd15_folder", "sdxl_folder")
+SAMPLING = {"steps": 2, "guidance_scale": 2.0, "batch": 3}
+# Leaving likeness off the path would hide the other packages too, so its import is barred.
+PLAIN_DIFFUSERS = """
+import sys
+class Bar:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "likeness":
+            raise ImportError("likeness is barred here")
+sys.meta_path.insert(0, Bar())
+try:
+    import likeness
+    raise SystemExit("likeness could be imported")
+except ImportError:
+    pass
+import logging, torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from safetensors.torch import save_file
+heard = []
+class Ear(logging.Handler):
+    def emit(self, record):
+        heard.append(record.getMessage())
+diffusers_logging.set_verbosity_warning()
+diffusers_logging.add_handler(Ear())
+logging.getLogger("peft").addHandler(Ear())
+prompts = ["a portrait of sks person, smiling", "a portrait of sks person, sad", "a portrait of ukj person"]
+for base, lora in zip(sys.argv[1::2], sys.argv[2::2]):
+    pipeline = DiffusionPipeline.from_pretrained(base, use_safetensors=True)
+    pipeline.load_lora_weights(lora)
+    # Said of every LoRA that has no text encoder part.
+    warned = [text for text in heard if not text.startswith("No LoRA keys associated to CLIPText")]
+    if warned:
+        raise SystemExit(f"loading warned: {warned}")
+    seeds = [torch.Generator().manual_seed(s) for s in (1, 2, 3)]
+    images = pipeline(prompts, generator=seeds, num_inference_steps=2, guidance_scale=2.0, output_type="pt").images
+    weights = {n.replace("default_0", "A"): p.detach() for n, p in pipeline.unet.named_parameters() if "lora_" in n}
+    save_file({"images": images.contiguous(), **weights}, lora + "/plain.safetensors")
+"""
+
+
+def disturb(policy: Policy) -> None:
+    """As after training: B is 0 at first, and so would be the LoRA's effect."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in policy.trainable().values():
+        parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+
+
+def test_plain_diffusers_loads_the_lora_and_draws_the_same(
+    sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
+) -> None:
+    """One process for both families: importing diffusers is most of the cost."""
+    bases = {"sd15": sd15_folder, "sdxl": sdxl_folder}
+    policies = {name: policy_of(base) for name, base in bases.items()}
+    arguments = []
+    for name, policy in policies.items():
+        disturb(policy)
+        policy.save(tmp_path / name)
+        arguments += [str(bases[name]), str(tmp_path / name)]
+    command = [sys.executable, "-c", PLAIN_DIFFUSERS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, policy in policies.items():
+        loaded = load_file(tmp_path / name / "plain.safetensors")
+        ours = generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING)
+        torch.testing.assert_close(loaded.pop("images"), ours, atol=1e-5, rtol=0)
+        trained = {key.replace(".likeness.", ".A."): p for key, p in policy.trainable().items()}
+        assert loaded.keys() == trained.keys()
+        assert all(torch.equal(loaded[key], trained[key]) for key in loaded)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapter_off_and_unloaded_are_the_base_model(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    base = load_pipeline(request.getfixturevalue(family))
+    plain = generate(base, PROMPTS, [1, 2, 3], **SAMPLING)
+    policy = policy_of(request.getfixturevalue(family))
+    torch.testing.assert_close(generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING), plain, atol=1e-6, rtol=0)
+    disturb(policy)
+    tuned = generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING)
+    assert (tuned - plain).abs().max() > 1e-4
+    with policy.reference():
+        torch.testing.assert_close(generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING), plain, atol=1e-6, rtol=0)
+    policy.save(tmp_path)
+    load_lora(base, tmp_path)
+    torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), tuned, atol=1e-5, rtol=0)
+    unload_lora(base)
+    torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), plain, rtol=0, atol=0)
+
+
+def test_equal_weights_are_equal_bytes_and_seeds_decide_them(sd15_folder: Path, tmp_path: Path) -> None:
+    digests = set()
+    for attempt in range(6):  # safetensors orders several metadata keys at random
+        policy_of(sd15_folder, seed=4).save(tmp_path / str(attempt))
+        digests.add(digest_file(tmp_path / str(attempt) / LORA_FILE))
+    assert len(digests) == 1
+    policy_of(sd15_folder, seed=5).save(tmp_path / "other")
+    assert digest_file(tmp_path / "other" / LORA_FILE) not in digests
+
+
+def test_rank_scale_and_targets_travel_with_the_file(sd15_folder: Path, tmp_path: Path) -> None:
+    policy = policy_of(sd15_folder, rank=2, alpha=6.0, targets=("to_k", "to_v"))
+    assert {name.split(".")[-4] for name in policy.trainable()} == {"to_k", "to_v"}
+    policy.save(tmp_path)
+    with safe_open(tmp_path / LORA_FILE, framework="pt") as stream:
+        metadata = json.loads(stream.metadata()["lora_adapter_metadata"])
+    assert (metadata["unet.r"], metadata["unet.lora_alpha"]) == (2, 6.0)
+    assert metadata["unet.target_modules"] == ["to_k", "to_v"]
+
+
+def test_gradient_checkpointing_changes_no_gradient(sd15_folder: Path, tmp_path: Path) -> None:
+    from likeness.training.algorithm import Slots
+    from tiny_training import toy_algorithm
+
+    gradients = []
+    for checkpointing in (False, True):
+        policy = policy_of(sd15_folder, gradient_checkpointing=checkpointing)
+        disturb(policy)
+        toy_algorithm(policy).step(policy, Slots(0, 0, 0, 2)).loss.sum().backward()
+        gradients.append({name: p.grad for name, p in policy.trainable().items()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_a_rank_is_written_with_its_weights_only(sd15_folder: Path, tmp_path: Path) -> None:
+    """The file holds LoRA tensors and nothing of the base model."""
+    policy = policy_of(sd15_folder)
+    policy.save(tmp_path)
+    with safe_open(tmp_path / LORA_FILE, framework="pt") as stream:
+        names = list(stream.keys())
+    assert len(names) == len(policy.trainable())
+    assert all(name.startswith("unet.") and ".lora" in name for name in names)

@@ -1,0 +1,57 @@
+"""Every recipe resolves, names its paper, and differs from the others in values alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from likeness.core.config import parse_config
+from likeness.core.errors import ConfigError, UnknownNameError
+from likeness.steps.finetune import FinetuneConfig
+from likeness.training.plan import RECIPES, Plan
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "recipes"
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_the_resolved_recipe_is_the_committed_one(name: str) -> None:
+    """On a deliberate change, write the new values into the golden file; the diff is the review."""
+    resolved = json.loads(json.dumps(RECIPES.get(name).plan().model_dump(mode="json")))
+    assert resolved == json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_a_recipe_says_where_it_comes_from(name: str) -> None:
+    recipe = RECIPES.get(name)
+    assert recipe.name == name
+    assert recipe.summary
+    assert set(recipe.settings) <= set(Plan.model_fields)
+    assert recipe.paper is None or (recipe.paper.arxiv and recipe.paper.equations)
+
+
+def test_the_config_records_what_the_recipe_settled_and_what_params_overrode() -> None:
+    config = parse_config(FinetuneConfig, {"recipe": "id_aligner_lora", "steps": 7}, "params.yaml [finetune]")
+    assert (config.steps, config.alpha_identity, config.alpha_appeal) == (7, 0.2, 0.001)
+    assert FinetuneConfig.model_validate(config.model_dump()) == config
+    assert FinetuneConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "says"),
+    [
+        ({"recipe": "id_alinger_lora"}, UnknownNameError, "id_aligner_lora"),
+        ({"stepz": 7}, ConfigError, "steps"),
+        ({"rollout_steps": 3}, ConfigError, r"0\.\.2"),
+        ({"late": [3, 2]}, ConfigError, "late"),
+        ({"recipe": "denoising_lora", "denoising_weight": 0}, ConfigError, "nothing to learn"),
+        ({"rank": 0}, ConfigError, "rank"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_loaded(
+    values: dict[str, Any], error: type[ConfigError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        parse_config(FinetuneConfig, values, "params.yaml [finetune]")
