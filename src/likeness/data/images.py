@@ -22,6 +22,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 80_000_000  # below Pillow's own warning; a 8-bit RGB picture of this size takes 240 MB
 _ORIENTATION = 0x0112
 _PLAIN_FORMATS = ("JPEG", "PNG", "WEBP")
+_LOSSY_FORMATS = ("JPEG", "MPO", "AVIF")
 # What Pillow's decoders raise on damaged files, apart from OSError.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
 _FOREIGN = {
@@ -79,8 +80,9 @@ def decode_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def normalise(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, int, int]:
     """Bytes that every reader shows alike, and their width and height.
 
-    An upright 8-bit RGB JPEG, PNG or WebP keeps its own bytes; anything else is decoded and becomes a PNG, so that
-    orientation, CMYK, 16-bit, palette, alpha and animation are dealt with once.
+    An upright 8-bit RGB JPEG, PNG or WebP keeps its own bytes; anything else is decoded and encoded again, so that
+    orientation, CMYK, 16-bit, palette, alpha and animation are dealt with once: as PNG, or as near-lossless JPEG when
+    the file is lossy already (a turned 12-megapixel photograph as PNG takes 20 MB and seconds).
 
     Raises:
         ImageError: the bytes are not a usable picture.
@@ -96,7 +98,9 @@ def normalise(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, int, in
         )
         pixels = _pixels(image)
     height, width = pixels.shape[:2]
-    return (data if plain else _png(pixels)), width, height
+    if plain:
+        return data, width, height
+    return (_jpeg(pixels) if image.format in _LOSSY_FORMATS else _png(pixels)), width, height
 
 
 def encode_png(pixels: np.ndarray) -> dict[str, Any]:
@@ -116,6 +120,12 @@ def _quiet() -> Iterator[None]:
 def _png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels, "RGB").save(stream, "PNG", compress_level=6)
+    return stream.getvalue()
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(stream, "JPEG", quality=95, subsampling=0)
     return stream.getvalue()
 
 
