@@ -19,7 +19,7 @@ from likeness.preferences.features import encode_pairs, split_by_group
 from likeness.preferences.fit import FitConfig, Fitted, fit_head, margins
 from likeness.preferences.pairs import Fold, Kind, Preference, of_kind, read_preferences
 from likeness.preferences.reliability import reliability
-from likeness.rewards.heads import HeadConfig
+from likeness.rewards.heads import Head, HeadConfig
 
 if TYPE_CHECKING:
     from likeness.models.encoders import DualEncoder
@@ -50,7 +50,8 @@ def train_reward(config: TrainRewardConfig, preferences: Path, encoder: Path, re
     pairs = read_preferences(preferences, config.fold)
     dual = DualEncoder.load(encoder)
     kinds: dict[Kind, HeadConfig] = {"appeal": config.appeal, "structure": config.structure}
-    heads, report = {}, {}
+    heads: dict[str, Head] = {}
+    report: dict[str, dict[str, Any]] = {}
     for kind, head in kinds.items():
         fitted, numbers = _fit(config, head, kind, of_kind(pairs, kind), dual)
         heads[kind], report[kind] = fitted.head, numbers

@@ -1,0 +1,181 @@
+"""generate_candidates, mine_preferences and train_reward, run as every driver runs them, on tiny random models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from pydantic import ValidationError
+
+from likeness.core.config import parse_config
+from likeness.core.errors import ConfigError, InputError, UnknownNameError
+from likeness.core.io import digest_path
+from likeness.core.step import execute
+from likeness.data.shards import read_rows
+from likeness.models.embedded.oracle import AttributeReader, build_reader
+from likeness.models.encoders import DualEncoder
+from likeness.preferences.pairs import read_preferences
+from likeness.rewards.base import Conditions
+from likeness.rewards.bradley_terry import BradleyTerryReward
+from likeness.steps import generate_candidates, mine_preferences, train_reward
+from likeness.steps.generate_candidates import GenerateCandidatesConfig, draw_prompts
+from likeness.steps.mine_preferences import MinePreferencesConfig
+from likeness.steps.train_reward import TrainRewardConfig
+from rendered import candidate_portraits, write_candidates, write_train
+
+SOURCES = {"simulated_annotators": {"pairs_per_group": 3, "votes": 2}, "distorted_structure": {"pairs": 240}}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("preferences")
+    write_train(root / "train", 60)
+    write_candidates(root / "candidates", candidate_portraits(groups=24, each=3))
+    (root / "oracle").mkdir()
+    torch.manual_seed(0)
+    AttributeReader(build_reader()).save(root / "oracle")
+    return root
+
+
+def mined(root: Path, out: Path, **settings: object) -> dict:
+    inputs = {name: root / name for name in ("candidates", "train", "oracle")}
+    config = parse_config(MinePreferencesConfig, {"threads": 1, "sources": SOURCES} | settings, "test")
+    return execute(mine_preferences.SPEC, config, inputs, {"preferences": out})
+
+
+@pytest.fixture(scope="module")
+def preferences(workspace: Path) -> Path:
+    mined(workspace, workspace / "preferences")
+    return workspace / "preferences"
+
+
+@pytest.fixture(scope="module")
+def rewards(preferences: Path, workspace: Path, clip_folder: Path) -> dict[str, dict]:
+    found = {}
+    for fold in ("reward", "judge"):
+        config = TrainRewardConfig(threads=1, fold=fold)
+        inputs = {"preferences": preferences, "encoder": clip_folder}
+        found[fold] = execute(train_reward.SPEC, config, inputs, {"reward": workspace / fold})
+    return found
+
+
+def test_candidates_are_k_pictures_a_prompt(workspace: Path, sd15_folder: Path, tmp_path: Path) -> None:
+    config = GenerateCandidatesConfig(prompts=3, images_per_prompt=2, steps=1, batch=4, threads=1)
+    inputs = {"train": workspace / "train", "base_model": sd15_folder}
+    metrics = execute(generate_candidates.SPEC, config, inputs, {"candidates": tmp_path / "a"})
+    rows = read_rows(tmp_path / "a")
+    assert metrics == {"prompts": 3, "images": 6}
+    assert [(row["group"], row["index"]) for row in rows] == [(g, i) for g in range(3) for i in range(2)]
+    assert len({row["seed"] for row in rows}) == 6
+    captions = {row["caption"] for row in read_rows(workspace / "train", ["caption"])}
+    assert {row["prompt"] for row in rows} <= captions
+    execute(generate_candidates.SPEC, config, inputs, {"candidates": tmp_path / "b"})
+    assert digest_path(tmp_path / "a") == digest_path(tmp_path / "b")
+
+
+def test_prompts_do_not_depend_on_the_order_of_the_captions() -> None:
+    captions = [f"caption {i % 7}" for i in range(30)]
+    assert draw_prompts(captions, 4, seed=1) == draw_prompts(captions[::-1], 4, seed=1)
+    assert len(set(draw_prompts(captions, 99, seed=1))) == 7
+
+
+def test_preferences_come_from_every_source(preferences: Path) -> None:
+    truth = json.loads((preferences / "annotators.json").read_text())
+    assert set(truth) == {"simulated_annotators", "distorted_structure"}
+    assert {p.kind for p in read_preferences(preferences)} == {"appeal", "structure"}
+    assert {p.fold for p in read_preferences(preferences, "judge")} == {"judge"}
+
+
+def test_plain_datasets_reads_the_pairs_as_pictures(preferences: Path, tmp_path: Path) -> None:
+    file = str(preferences / "preferences.parquet")
+    rows = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path))
+    assert rows[0]["chosen"].size == rows[0]["rejected"].size == (64, 64)
+
+
+def test_position_bias_is_counted(workspace: Path, tmp_path: Path) -> None:
+    always_first = {"position_bias": 50.0, "flip_rate": 0.0}
+    metrics = mined(workspace, tmp_path / "out", sources={"simulated_annotators": always_first})
+    assert metrics["chosen_shown_first"] == 1.0
+    assert metrics["structure_reward_pairs"] == 0
+
+
+def test_mining_again_gives_the_same_bytes(preferences: Path, workspace: Path, tmp_path: Path) -> None:
+    mined(workspace, tmp_path / "again")
+    assert digest_path(tmp_path / "again") == digest_path(preferences)
+    mined(workspace, tmp_path / "other", seed=1)
+    assert digest_path(tmp_path / "other") != digest_path(preferences)
+
+
+def test_the_config_holds_every_default_of_every_source() -> None:
+    sources = MinePreferencesConfig().sources
+    assert sources["simulated_annotators"]["flip_rate"] == 0.05
+    assert list(sources) == sorted(sources)
+
+
+def test_a_misspelt_source_or_setting_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="distorted_structure"):
+        MinePreferencesConfig(sources={"distorted_structures": {}})
+    with pytest.raises(ConfigError, match="flip_rate"):
+        MinePreferencesConfig(sources={"simulated_annotators": {"fliprate": 0.1}})
+    with pytest.raises(ValidationError):
+        MinePreferencesConfig(judge_share=1.0)
+
+
+def test_the_structure_head_tells_distorted_portraits_of_unseen_people(rewards: dict[str, dict]) -> None:
+    # even on a random encoder, whose patches only mix colours and edges
+    for metrics in rewards.values():
+        assert metrics["structure_accuracy_low"] > 0.5
+        assert metrics["structure_accuracy"] > 0.65
+
+
+def test_metrics_and_card_say_how_far_to_trust_it(rewards: dict[str, dict], workspace: Path) -> None:
+    metrics = rewards["reward"]
+    assert metrics["appeal_accuracy_low"] <= metrics["appeal_accuracy"] <= metrics["appeal_accuracy_high"]
+    config = json.loads((workspace / "reward" / "config.json").read_text())
+    assert (config["kind"], config["heads"], config["fold"]) == ("bradley_terry", ["appeal", "structure"], "reward")
+    card = (workspace / "reward" / "README.md").read_text()
+    assert f"{metrics['structure_accuracy']:.3f}" in card
+    report = json.loads((workspace / "reward" / "reliability.json").read_text())
+    assert sum(entry["pairs"] for entry in report["appeal"]["bins"]) == metrics["appeal_pairs"]
+
+
+def test_the_saved_reward_scores_pictures(rewards: dict[str, dict], workspace: Path, clip_folder: Path) -> None:
+    images = torch.rand(2, 3, 64, 64, requires_grad=True)
+    reward = BradleyTerryReward.load(workspace / "judge", DualEncoder.load(clip_folder))
+    value = reward(images, Conditions(("a portrait", "a portrait, smiling")))
+    value.sum().backward()
+    assert value.shape == (2,)
+    assert images.grad is not None
+    assert torch.isfinite(images.grad).all()
+
+
+def test_reward_and_judge_are_not_the_same_model(rewards: dict[str, dict], workspace: Path) -> None:
+    first, second = ((workspace / fold / "reward.safetensors").read_bytes() for fold in ("reward", "judge"))
+    assert first != second
+
+
+def test_training_again_gives_the_same_bytes(
+    rewards: dict[str, dict], preferences: Path, workspace: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    inputs = {"preferences": preferences, "encoder": clip_folder}
+    execute(train_reward.SPEC, TrainRewardConfig(threads=1), inputs, {"reward": tmp_path / "again"})
+    assert digest_path(tmp_path / "again") == digest_path(workspace / "reward")
+
+
+def test_too_few_groups_is_an_error_with_a_remedy(workspace: Path, clip_folder: Path, tmp_path: Path) -> None:
+    mined(workspace, tmp_path / "few", sources={"distorted_structure": {"pairs": 20}})
+    inputs = {"preferences": tmp_path / "few", "encoder": clip_folder}
+    with pytest.raises(InputError, match="appeal pairs"):
+        execute(train_reward.SPEC, TrainRewardConfig(threads=1), inputs, {"reward": tmp_path / "reward"})
+    assert not (tmp_path / "reward").exists()
+
+
+def test_a_folder_without_preferences_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"preferences\.parquet"):
+        read_preferences(tmp_path)
+    (tmp_path / "preferences.parquet").write_bytes(b"not parquet")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_preferences(tmp_path)
