@@ -145,11 +145,10 @@ def retrain(
 ) -> None:
     """Bring the registered model up to date with the data, once or on a schedule (Prefect)."""
     from likeness.orchestration.prefect import retrain as flow
+    from likeness.orchestration.prefect import serve
 
     if cron is not None:
-        flow.serve(
-            name=f"retrain-{profile}", cron=cron, parameters={"driver": driver, "profile": profile, "host": host}
-        )
+        serve(driver, profile, host, cron)
     else:
         typer.echo(flow(driver=driver, profile=profile, host=host))
 

@@ -44,7 +44,7 @@ def replaced(old: str, new: str) -> list[str]:
         (["run-pipeline", "--profile", "portrait"], "did you mean 'portraits'"),
         (["show", "decision", "--root", "never"], "never/gate/decision"),
         (["submit", "--host", "http://localhost:1", "--package", "none.yaml"], "likeness compile"),
-        (["retrain", "--driver", "kfp", "--profile", "x y", "--cron"], "requires an argument"),
+        (["retrain", "--cron", "0 3 * * *"], "prefect server start"),
     ],
 )
 def test_a_mistake_is_one_message(workspace: Path, arguments: list[str], said: str) -> None:

@@ -6,22 +6,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
+from drivers.driving import digests, run_by_hand, run_dvc, run_kfp, run_prefect
 from likeness.core.artifact import read_lineage
-from likeness.core.io import digest_path, read_json
-from likeness.orchestration.dvc import dvc_yaml, repro
+from likeness.core.io import read_json
+from likeness.orchestration.dvc import repro
 from likeness.orchestration.pipelines import load_pipeline
 from likeness.orchestration.plan import Plan, make_plan, run_all
 
 
 def toy_plan(root: str) -> Plan:
     return make_plan(load_pipeline("toy"), Path("params.yaml"), Path(root))
-
-
-def digests(plan: Plan) -> dict[str, str]:
-    paths = {f"{node.name}.{port}": path for node in plan.pipeline.nodes for port, path in plan.outputs(node).items()}
-    return {name: digest_path(path) for name, path in paths.items()}
 
 
 def lineage_keys(plan: Plan) -> list[str]:
@@ -36,35 +31,6 @@ def reference(workspace: Path) -> Plan:
     plan = toy_plan("build/local")
     run_all(plan, lambda node: None)
     return plan
-
-
-def run_by_hand(plan: Plan) -> None:
-    """The command lines of the generated dvc.yaml, one by one, without dvc."""
-    text = dvc_yaml(plan.pipeline, "params.yaml", str(plan.root)).replace("${sources.photos}", "photos")
-    for stage in yaml.safe_load(text)["stages"].values():
-        subprocess.run(stage["cmd"].split(), check=True)
-
-
-def run_dvc(plan: Plan) -> None:
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run(["dvc", "init", "-q"], check=True)
-    Path("dvc.yaml").write_text(dvc_yaml(plan.pipeline, "params.yaml", str(plan.root)), "utf-8")
-    repro(Path("dvc.yaml"))
-
-
-def run_kfp(plan: Plan) -> None:
-    from likeness.orchestration.kfp import run_local
-
-    run_local(plan)
-
-
-def run_prefect(plan: Plan) -> None:
-    from prefect.testing.utilities import prefect_test_harness
-
-    from likeness.orchestration.prefect import run_flow
-
-    with prefect_test_harness(server_startup_timeout=120):
-        run_flow(plan)
 
 
 @pytest.mark.parametrize("driver", [run_by_hand, run_dvc, run_kfp, run_prefect])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_API_URL
 
 from likeness.core.errors import ConfigError
 from likeness.core.pipeline import Node
@@ -41,6 +42,21 @@ def run_flow(plan: Plan) -> dict[str, Metrics]:
 def retrain(driver: str = "dvc", profile: str = "portraits", host: str | None = None) -> str:
     """Retrain with DVC or in this process here, or with Kubeflow at ``host``; returns what was done or started."""
     return retrain_once(driver, profile, host)
+
+
+def serve(driver: str, profile: str, host: str | None, cron: str) -> None:
+    """Run :func:`retrain` on a schedule, until interrupted.
+
+    Raises:
+        ConfigError: no Prefect server is configured: a temporary one schedules nothing.
+    """
+    if PREFECT_API_URL.value() is None:
+        raise ConfigError(
+            "a schedule needs a Prefect server",
+            remedy="start one (`prefect server start`) and set PREFECT_API_URL=http://127.0.0.1:4200/api",
+        )
+    parameters = {"driver": driver, "profile": profile, "host": host}
+    retrain.serve(name=f"retrain-{profile}", cron=cron, parameters=parameters)
 
 
 def retrain_once(driver: str, profile: str, host: str | None) -> str:
