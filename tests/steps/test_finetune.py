@@ -1,0 +1,163 @@
+"""finetune on a tiny random pipeline with the real face pack and a real reward folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from likeness.core.errors import InputError
+from likeness.core.io import INCOMPLETE, digest_path
+from likeness.core.step import execute
+from likeness.data.images import encode_png
+from likeness.data.shards import read_rows, write_shards
+from likeness.models.embedded.portraits import VARIABLE, caption, draw, draw_person, persons
+from likeness.models.generator import LORA_FILE, load_lora, load_pipeline
+from likeness.rewards.compose import RewardAssets
+from likeness.steps.finetune import SPEC, FinetuneConfig
+from likeness.training.assemble import image_tensor, mean_embeddings, prior_rows, reward_terms
+from rendered import pixels
+
+PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits"
+SMALL: dict[str, Any] = {
+    "threads": 1,
+    "det_size": 64,
+    "steps": 2,
+    "batch": 2,
+    "prompts": 4,
+    "rank": 2,
+    "sample_steps": 1,
+    "sample_prompts": 2,
+}
+
+
+def _references(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = []
+    for person, token in zip(persons()[100:900:400], ("sks", "ohwx"), strict=True):
+        for _ in range(3):
+            portrait = draw_person(person, rng)
+            words = {"subject": portrait.person, "token": token, "caption": caption(portrait, VARIABLE, name=token)}
+            rows.append({"image": encode_png(pixels(portrait)), **words})
+    write_shards(folder, rows)
+    return folder
+
+
+def _train(folder: Path) -> Path:
+    write_shards(folder, [{"image": encode_png(pixels(p)), "caption": caption(p)} for p in draw(6, 1, persons())])
+    return folder
+
+
+def _reward(folder: Path, clip: Path) -> Path:
+    from likeness.models.encoders import DualEncoder
+    from likeness.rewards.bradley_terry import save_heads
+    from likeness.rewards.heads import HeadConfig, new_head
+
+    encoder = DualEncoder.load(clip)
+    torch.manual_seed(0)
+    width = encoder.feature_dimension
+    heads = {
+        name: new_head(HeadConfig(hidden=4), torch.zeros(width), torch.ones(width), encoder.dimension)
+        for name in ("appeal", "structure")
+    }
+    folder.mkdir()
+    save_heads(folder, heads, encoder, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory, sd15_folder: Path, clip_folder: Path) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("inputs")
+    return {
+        "base_model": sd15_folder,
+        "references": _references(root / "references"),
+        "train": _train(root / "train"),
+        "reward": _reward(root / "reward", clip_folder),
+        "encoder": clip_folder,
+        "faces": PACK,
+    }
+
+
+def run(inputs: dict[str, Path], out: Path, **settings: Any) -> dict[str, Any]:
+    return execute(SPEC, FinetuneConfig.model_validate(SMALL | settings), inputs, {"lora": out})
+
+
+def test_id_aligner_writes_a_lora_its_curves_grids_and_card_and_does_so_again(
+    inputs: dict[str, Path], sd15_folder: Path, tmp_path: Path
+) -> None:
+    settings = {"alpha_appeal": 0.1, "alpha_structure": 0.1, "prior_weight": 0.5, "prior_images": 3}
+    metrics = run(inputs, tmp_path / "one" / "lora", **settings)
+    run(inputs, tmp_path / "two" / "lora", **settings)
+    lora = tmp_path / "one" / "lora"
+    assert digest_path(lora) == digest_path(tmp_path / "two" / "lora")
+    assert not list(lora.rglob(f"*{INCOMPLETE}"))
+    assert {p.name for p in (lora / "samples").iterdir()} == {"step-0000.png", "step-0002.png"}
+    with Image.open(lora / "samples" / "step-0002.png") as grid:
+        assert grid.size == (4 * 64, 2 * 64)
+    record = json.loads((lora / "training.json").read_text("utf-8"))
+    curves = record["curves"]
+    assert {name for name in curves if "/" in name} == {
+        "loss/total", "loss/denoising", "loss/prior",
+        "reward/identity", "reward/appeal", "reward/structure", "missed/identity",
+    }  # fmt: skip
+    assert {len(curve) for curve in curves.values()} == {2}
+    # random latents show no face: reward 0, counted, and still in the mean
+    assert curves["missed/identity"] == [1.0, 1.0]
+    assert curves["reward/identity"] == [0.0, 0.0]
+    for step in range(2):
+        expected = (
+            0.2 * 1.0
+            - 0.1 * (curves["reward/appeal"][step] + curves["reward/structure"][step])
+            + curves["loss/denoising"][step]
+            + 0.5 * curves["loss/prior"][step]
+        )
+        assert curves["loss/total"][step] == pytest.approx(expected, rel=1e-4)
+    assert record["counts"]["decodes"] == 4
+    assert metrics["unet_backwards"] == 12
+    assert "2404.15449" in (lora / "README.md").read_text("utf-8")
+    load_lora(load_pipeline(sd15_folder), lora)
+    assert (lora / LORA_FILE).stat().st_size < 200_000
+
+
+def test_the_baseline_decodes_nothing_and_needs_no_reward(inputs: dict[str, Path], tmp_path: Path) -> None:
+    metrics = run(inputs, tmp_path / "lora", recipe="denoising_lora")
+    assert metrics["decodes"] == 0
+    assert metrics["unet_forwards"] == metrics["unet_backwards"] == 4
+
+
+def test_the_real_recogniser_tells_the_subjects_apart(inputs: dict[str, Path]) -> None:
+    plan = FinetuneConfig.model_validate(SMALL | {"recipe": "identity_only"})
+    assets = RewardAssets(inputs["reward"], inputs["encoder"], PACK, det_size=64)
+    (term,) = reward_terms(plan, assets)
+    assert (term.name, term.best, term.zero_means_missed) == ("identity", 1.0, True)
+    rows = read_rows(inputs["references"], ["image", "subject"])
+    subjects = [row["subject"] for row in rows]
+    means = mean_embeddings(term.reward, image_tensor(rows, 64), subjects)
+    first, second = means.values()
+    assert first.norm().item() == pytest.approx(1, abs=1e-5)
+    keypoints, found = term.reward.find(image_tensor(rows, 64))
+    assert found.any()
+    own = term.reward.embedder.embed(image_tensor(rows, 64), keypoints)[found]
+    mine = torch.stack([means[s] for s, seen in zip(subjects, found.tolist(), strict=True) if seen])
+    assert (own * mine).sum(1).min() > 0.5 > float(first @ second)
+
+
+def test_a_subject_without_a_face_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
+    blank = [
+        {"image": encode_png(np.full((64, 64, 3), 128, np.uint8)), "subject": "nobody", "caption": "a portrait of sks"}
+    ]
+    write_shards(tmp_path / "blank", blank)
+    with pytest.raises(InputError, match="nobody"):
+        run({**inputs, "references": tmp_path / "blank"}, tmp_path / "lora", recipe="identity_only")
+    assert not (tmp_path / "lora").exists()
+
+
+def test_prior_rows_depend_on_the_seed_alone() -> None:
+    rows = [{"caption": str(i)} for i in range(20)]
+    assert prior_rows(rows, 5, 1) == prior_rows(rows, 5, 1) != prior_rows(rows, 5, 2)
+    assert prior_rows(rows, 50, 1) == rows
