@@ -1,0 +1,117 @@
+"""Step ``report``: one self-contained page about the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from likeness.core.artifact import ArtifactKind, read_lineage
+from likeness.core.config import Config
+from likeness.core.io import read_json
+from likeness.core.step import Metrics, StepSpec
+
+_DOCS_BYTES = 300_000  # a larger data contract is left out of the page, not cut in the middle
+
+
+class ReportConfig(Config):
+    """``picture_bytes``: how much of the page pictures may take."""
+
+    title: str = "Likeness report"
+    picture_bytes: int = Field(default=1_200_000, ge=50_000)
+
+
+def report(
+    config: ReportConfig,
+    train: Path,
+    preferences: Path,
+    reward: Path,
+    judge: Path,
+    lora: Path,
+    evaluation_result: Path,
+    samples: Path,
+    decision: Path,
+    registration: Path,
+    data_docs: Path,
+    quarantine: Path | None,
+    report: Path,
+) -> Metrics:
+    """Write the decision, the pictures, the curves, the figures and the lineage into one HTML file."""
+    from likeness.data.shards import iter_rows
+    from likeness.evaluation.report import sections
+    from likeness.evaluation.report.page import document, section
+    from likeness.evaluation.report.pictures import comparison
+    from likeness.evaluation.scores import SUMMARY
+
+    verdict = read_json(decision / "decision.json")
+    record = read_json(registration / "registration.json")
+    summary = read_json(evaluation_result / SUMMARY)
+    lineage = read_lineage(decision)
+    licences = [f"{what}: {licence}" for what, licence in sorted(record.get("licences", {}).items())]
+    pictures = comparison(list(iter_rows(samples)), config.picture_bytes)
+    parts = [
+        sections.headline(verdict, record, summary),
+        sections.reasons(verdict),
+        section("Before and after, at equal seeds", pictures),
+        sections.metrics(summary),
+        sections.training(read_json(lora / "training.json")),
+        _data(train, quarantine, data_docs),
+        _preferences(preferences, {"reward": reward, "judge": judge}),
+        sections.provenance(lineage["nodes"] if lineage else None, record, licences),
+    ]
+    text = document(config.title, parts)
+    report.write_text(text, "utf-8")
+    return {"bytes": len(text.encode()), "passed": bool(verdict["passed"])}
+
+
+def _data(train: Path, quarantine: Path | None, docs: Path) -> str:
+    from likeness.data.shards import iter_rows, row_count
+    from likeness.evaluation.report import sections
+
+    rows = list(iter_rows(train, ["person", "licence"]))
+    facts = {"training pictures": len(rows), "people in training": len({row["person"] for row in rows} - {None})}
+    reasons: Counter[str] = Counter()
+    if quarantine is not None:
+        facts["quarantined pictures"] = row_count(quarantine)
+        reasons.update(rule for row in iter_rows(quarantine, ["rules"]) for rule in row["rules"] or ())
+    licences = Counter(str(row["licence"] or "not stated") for row in rows)
+    pages = sorted(docs.glob("validations/**/*.html")) or sorted(docs.glob("**/*.html"))
+    page = pages[0].read_text("utf-8") if pages else ""
+    return sections.data(facts, licences, reasons, page if len(page) <= _DOCS_BYTES else "")
+
+
+def _preferences(preferences: Path, models: dict[str, Path]) -> str:
+    from likeness.evaluation.report import sections
+    from likeness.preferences.pairs import read_preferences
+
+    found = [pair for fold in ("reward", "judge") for pair in read_preferences(preferences, fold)]
+    pairs = Counter(f"{pair.kind}, for the {pair.fold}" for pair in found)
+    people = {pair.annotator for pair in found} - {None}
+    records: dict[str, Any] = {name: read_json(folder / "reliability.json") for name, folder in models.items()}
+    return sections.preferences(pairs, len(people), records)
+
+
+SPEC = StepSpec(
+    name="report",
+    version="1",
+    category="evaluation",
+    config=ReportConfig,
+    run=report,
+    inputs={
+        "train": ArtifactKind.SHARDS,
+        "preferences": ArtifactKind.PREFERENCES,
+        "reward": ArtifactKind.MODEL,
+        "judge": ArtifactKind.MODEL,
+        "lora": ArtifactKind.LORA,
+        "evaluation_result": ArtifactKind.EVALUATION,
+        "samples": ArtifactKind.SHARDS,
+        "decision": ArtifactKind.DECISION,
+        "registration": ArtifactKind.REGISTRATION,
+        "data_docs": ArtifactKind.DOCS,
+        "quarantine": ArtifactKind.SHARDS,
+    },
+    outputs={"report": ArtifactKind.HTML},
+    optional=frozenset({"quarantine"}),
+)
