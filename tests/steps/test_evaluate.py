@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from rendered import pixels
 
 from likeness.core.errors import UnknownNameError
 from likeness.core.io import digest_path
@@ -19,6 +18,7 @@ from likeness.data.shards import read_rows, write_shards
 from likeness.evaluation.scores import Scores
 from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_person, labels, persons
 from likeness.steps.evaluate import METRIC_NAMES, SPEC, EvaluateConfig
+from rendered import pixels
 
 PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits-judge"
 CONFIG = EvaluateConfig(threads=1, prompts=4, steps=2, batch=3, det_size=64, sample_prompts=2, resamples=200)
