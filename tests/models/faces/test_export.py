@@ -7,22 +7,31 @@ from torch import nn
 
 from likeness.core.io import digest_file
 from likeness.models.faces.embedder import FaceEmbedder
-from likeness.models.faces.export import export_detector, export_recogniser, scrfd_outputs
+from likeness.models.faces.export import export_detector, export_recogniser
 from likeness.models.faces.pack import detect, detect_keypoints, load_pack
 
 _STRIDE = 8
 
 
+def _rows(maps):
+    """(1, C, h, w) as rows (2 h w, C); the second anchor of every cell says nothing."""
+    cells = maps.permute(0, 2, 3, 1).reshape(-1, 1, maps.shape[1])
+    return torch.cat([cells, cells * 0], 1).reshape(-1, maps.shape[1])
+
+
 class BrightSpot(nn.Module):
-    """Finds the bright 32 pixel square: one anchor a cell, its face reaching 2 cells each way, key points known."""
+    """Finds the bright 32 pixel square on stride 8: its cell's corner lies 12 pixels inside, key points are known."""
 
     def forward(self, x):
         mean = nn.functional.avg_pool2d(nn.functional.pad(x.mean(1, keepdim=True), (12, 20, 12, 20)), 32, _STRIDE)
-        mean = mean[:, :, : x.shape[2] // _STRIDE, : x.shape[3] // _STRIDE]
-        # A window that covers the square exactly has mean 1; its cell's corner lies 12 pixels inside.
+        mean = mean[:, :, : x.shape[2] // _STRIDE, : x.shape[3] // _STRIDE]  # 1 where a window covers the square
         boxes = torch.tensor([1.5, 1.5, 2.5, 2.5]).view(1, 4, 1, 1).expand(-1, -1, *mean.shape[2:])
         points = torch.arange(10.0).mul(0.1).view(1, 10, 1, 1).expand(-1, -1, *mean.shape[2:])
-        return scrfd_outputs({_STRIDE: ((mean - 0.9) * 80, boxes, points)}, x)
+        outputs = []
+        for maps in (((mean - 0.9) * 80).sigmoid(), boxes, points):
+            coarser = [nn.functional.avg_pool2d(maps * 0, factor) for factor in (2, 4)]
+            outputs += [_rows(level) for level in (maps, *coarser)]
+        return tuple(outputs)
 
 
 class TinyRecogniser(nn.Module):

@@ -17,48 +17,9 @@ from likeness.core.io import atomic_output
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-STRIDES = (8, 16, 32)
-_ANCHORS = 2
-_WIDTHS = {"score": 1, "bbox": 4, "kps": 10}
-_OPSET = 17
+_OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in (8, 16, 32))
+_OPSET = 13
 _TOLERANCE = 1e-4
-Levels = Mapping[int, "tuple[Tensor, Tensor, Tensor]"]
-
-
-def _rows(maps: Tensor, width: int) -> Tensor:
-    """(1, width, h, w) as insightface's rows (2 h w, width): the second anchor of every cell is zero.
-
-    A second anchor would only be needed for two faces in one cell.
-    """
-    import torch
-
-    cells = maps.permute(0, 2, 3, 1).reshape(-1, 1, width)
-    return torch.cat([cells, torch.zeros_like(cells)], 1).reshape(-1, width)
-
-
-def scrfd_outputs(levels: Levels, images: Tensor) -> tuple[Tensor, ...]:
-    """The nine outputs of an SCRFD-style detector from one anchor a cell on any of the strides 8, 16, 32.
-
-    Args:
-        levels: stride to (score logits (1, 1, h, w), box distances (1, 4, h, w): left, top, right, bottom, key points
-            (1, 10, h, w): x, y five times), all but the score in units of the stride and measured from the cell's
-            top-left corner.
-        images: the detector's input (1, 3, H, W); its size gives that of the strides without predictions.
-
-    Returns:
-        Scores in [0, 1] for strides 8, 16, 32, then boxes, then key points, each (2 h w, width).
-    """
-    from torch.nn import functional
-
-    outputs: dict[str, list[Tensor]] = {kind: [] for kind in _WIDTHS}
-    for stride in STRIDES:
-        for index, (kind, width) in enumerate(_WIDTHS.items()):
-            if stride in levels:
-                maps = levels[stride][index].sigmoid() if kind == "score" else levels[stride][index]
-            else:
-                maps = functional.avg_pool2d(images[:, :1], stride).expand(-1, width, -1, -1) * 0
-            outputs[kind].append(_rows(maps, width))
-    return tuple(tensor for kind in _WIDTHS for tensor in outputs[kind])
 
 
 def _trace(model: nn.Module, example: Tensor, target: Path, outputs: Sequence[str], axes: Mapping[str, Any]) -> None:
@@ -123,17 +84,17 @@ def export_detector(model: nn.Module, target: Path) -> None:
     """Write a detector.
 
     Args:
-        model: (1, 3, H, W) RGB, (x - 127.5) / 128, sides multiples of 32, to the nine tensors of ``scrfd_outputs``, on
-            the CPU.
+        model: (1, 3, H, W) RGB, (x - 127.5) / 128, sides multiples of 32, on the CPU, to nine tensors of rows, two
+            anchors a cell: scores (N, 1) in [0, 1] for strides 8, 16, 32, then boxes (N, 4), distances left, top,
+            right, bottom of the cell's top-left corner, then key points (N, 10), offsets from it; in strides.
         target: the .onnx file.
     """
     import torch
 
     example = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    names = [f"{kind}_{stride}" for kind in _WIDTHS for stride in STRIDES]
-    axes: dict[str, Any] = {name: {0: f"rows_{name}"} for name in names}
+    axes: dict[str, Any] = {name: {0: f"rows_{name}"} for name in _OUTPUTS}
     with atomic_output(target, folder=False) as file:
-        _trace(model, example, file, names, axes | {"input": {2: "height", 3: "width"}})
+        _trace(model, example, file, _OUTPUTS, axes | {"input": {2: "height", 3: "width"}})
         _verify_under_name(model, example, file, target.name, "detection")
 
 
