@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import multiprocessing as mp
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from likeness.core.errors import GateRefusedError, InputError, StorageError
+from likeness.core.io import digest_path, read_json, write_json
+from likeness.core.step import execute
+from likeness.registration.decision import DECISION, seal
+from likeness.registration.register import register
+from likeness.registration.store import Pointer, RegistryConflictError, Store
+from likeness.steps.gate import SPEC as GATE
+from likeness.steps.gate import GateConfig
+from likeness.steps.register import SPEC, RegisterConfig
+from registration.decided import decided, model
+
+LICENCES = {"avataaars": "free for personal and commercial use"}
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> tuple[Path, Path]:
+    lora = model(tmp_path / "lora", "a")
+    return lora, decided(tmp_path / "good", lora)
+
+
+def _step(store: Path, lora: Path, decision: Path, out: Path) -> dict[str, Any]:
+    config = RegisterConfig(store=str(store), licences=LICENCES)
+    execute(SPEC, config, {"lora": lora, "decision": decision}, {"registration": out})
+    record: dict[str, Any] = read_json(out / "registration.json")
+    return record
+
+
+def test_a_passed_model_is_registered_once_and_comes_back_whole(good: tuple[Path, Path], tmp_path: Path) -> None:
+    lora, decision = good
+    store = Store(tmp_path / "registry")
+    first = _step(store.root, lora, decision, tmp_path / "one")
+    second = _step(store.root, lora, decision, tmp_path / "two")
+    assert first == second
+    assert (first["status"], first["version"], store.latest()) == ("registered", 1, Pointer(1, 1))
+    assert digest_path(tmp_path / "one") == digest_path(tmp_path / "two")
+    manifest = store.manifest(1)
+    assert manifest["licences"] == LICENCES
+    assert manifest["decision"]["candidate_digest"] == digest_path(lora)
+    assert {node["step"] for node in manifest["lineage"].values()} == {"gate"}
+    store.export(1, tmp_path / "out")
+    assert (tmp_path / "out/pytorch_lora_weights.safetensors").read_bytes() == b"a"
+    assert "pass: identity" in (tmp_path / "out/MODEL_CARD.md").read_text()
+    assert list(store.problems()) == []
+
+
+def test_a_refused_model_is_recorded_as_refused_with_the_reasons(tmp_path: Path) -> None:
+    lora = model(tmp_path / "lora", "a")
+    record = _step(tmp_path / "registry", lora, decided(tmp_path / "bad", lora, good=False), tmp_path / "out")
+    assert (record["status"], record["version"]) == ("refused", None)
+    assert len(record["reasons"]) == 1
+    assert record["reasons"][0].startswith("darkness")
+    assert not (tmp_path / "registry").exists()
+
+
+def test_the_library_itself_refuses_a_model_that_did_not_pass(tmp_path: Path) -> None:
+    lora = model(tmp_path / "lora", "a")
+    decision = decided(tmp_path / "bad", lora, good=False)
+    with pytest.raises(GateRefusedError, match="darkness"):
+        register(Store(tmp_path / "registry"), "m", lora, decision, {})
+
+
+def test_a_decision_about_another_model_is_refused(good: tuple[Path, Path], tmp_path: Path) -> None:
+    other = model(tmp_path / "other", "b")
+    with pytest.raises(GateRefusedError, match="is about"):
+        register(Store(tmp_path / "registry"), "m", other, good[1], {})
+
+
+def _drop_seal(record: dict[str, Any]) -> None:
+    record.pop("seal")
+
+
+def _flip(record: dict[str, Any]) -> None:
+    record["passed"] = True
+
+
+def _flip_all(record: dict[str, Any]) -> None:
+    record["passed"] = True
+    for reason in record["reasons"]:
+        reason["passed"] = True
+
+
+def _flip_and_reseal(record: dict[str, Any]) -> None:
+    _flip_all(record)
+    record["seal"] = seal(record)
+
+
+def _no_rules(record: dict[str, Any]) -> None:
+    record |= {"passed": True, "reasons": []}
+    record["seal"] = seal(record)
+
+
+@pytest.mark.parametrize("tamper", [_drop_seal, _flip, _flip_all, _flip_and_reseal, _no_rules])
+def test_a_tampered_decision_is_refused(tamper: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    lora = model(tmp_path / "lora", "a")
+    decision = decided(tmp_path / "bad", lora, good=False)
+    record = read_json(decision / DECISION)
+    tamper(record)
+    write_json(decision / DECISION, record)
+    with pytest.raises(GateRefusedError):
+        _step(tmp_path / "registry", lora, decision, tmp_path / "out")
+    assert not (tmp_path / "registry").exists()
+
+
+def test_a_missing_decision_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(GateRefusedError, match="no decision"):
+        _step(tmp_path / "registry", model(tmp_path / "lora", "a"), tmp_path / "empty", tmp_path / "out")
+
+
+def test_the_gate_refuses_an_evaluation_of_another_model(good: tuple[Path, Path], tmp_path: Path) -> None:
+    inputs = {"evaluation_result": tmp_path / "good/evaluation", "lora": model(tmp_path / "other", "b")}
+    with pytest.raises(InputError, match="evaluation is about"):
+        execute(GATE, GateConfig(resamples=200), inputs, {"decision": tmp_path / "again"})
+
+
+def _race(arguments: tuple[Path, Path, Path, Any]) -> str:
+    store, lora, decision, barrier = arguments
+    barrier.wait()
+    try:
+        return f"registered {register(Store(store), 'm', lora, decision, {}).version}"
+    except RegistryConflictError as conflict:
+        return f"conflict {conflict.problem}"
+
+
+def _run_race(jobs: list[tuple[Path, Path]], store: Path) -> list[str]:
+    with mp.Manager() as manager:
+        barrier = manager.Barrier(len(jobs))
+        with mp.get_context("fork").Pool(len(jobs)) as pool:
+            return pool.map(_race, [(store, lora, decision, barrier) for lora, decision in jobs], chunksize=1)
+
+
+def test_of_eight_racing_models_one_goes_live_and_each_number_is_given_once(tmp_path: Path) -> None:
+    jobs = []
+    for i in range(8):
+        lora = model(tmp_path / f"lora{i}", str(i))
+        jobs.append((lora, decided(tmp_path / f"d{i}", lora)))
+    for turn in range(3):
+        store = Store(tmp_path / f"registry{turn}")
+        outcomes = _run_race(jobs, store.root)
+        numbers = store.versions()
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len({store.manifest(n)["candidate_digest"] for n in numbers}) == len(numbers) == 8
+        winners = [o for o in outcomes if o.startswith("registered")]
+        # A process that starts after another has finished sees the new pointer, so more than one may go live in turn;
+        # each move has one winner, and every loser is told who won.
+        assert len(winners) == len(store.history()) == store.latest().move >= 1
+        assert all("went live while" in o for o in outcomes if not o.startswith("registered"))
+        assert list(store.problems()) == []
+
+
+def test_of_eight_processes_that_saw_the_same_pointer_one_moves_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    seen = store.latest()
+    won = []
+    for version in range(1, 9):
+        try:
+            won.append(store.move_latest(seen, version).version)
+        except RegistryConflictError as conflict:
+            assert "version 1 went live" in str(conflict)
+    assert won == [1]
+
+
+def test_eight_processes_with_the_same_model_agree_on_one_version(good: tuple[Path, Path], tmp_path: Path) -> None:
+    store = Store(tmp_path / "registry")
+    assert set(_run_race([good] * 8, store.root)) == {"registered 1"}
+    assert store.versions() == store.history() == [1]
+
+
+def test_a_kill_between_claim_and_move_leaves_the_old_version_live_and_is_mended(
+    good: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "registry")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "move_latest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            register(store, "m", *good, {})
+    assert store.versions() == [1]
+    assert store.latest() == Pointer(0, None)
+    assert register(store, "m", *good, {}).created is False
+    assert store.latest() == Pointer(1, 1)
+
+
+def test_damage_is_found_and_never_exported(good: tuple[Path, Path], tmp_path: Path) -> None:
+    store = Store(tmp_path / "registry")
+    register(store, "m", *good, {})
+    digest = store.manifest(1)["files"]["training.json"]["sha256"]
+    file = store.root / "objects/sha256" / digest[:2] / digest
+    file.write_bytes(b"other")
+    assert list(store.problems()) == ["version 1: training.json is missing or damaged"]
+    with pytest.raises(StorageError, match="damaged"):
+        store.export(1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
