@@ -15,7 +15,7 @@ _PORTRAIT_PACKS = Path(__file__).parents[3] / "assets" / "embedded" / "faces" / 
 @pytest.mark.skipif(not _PORTRAIT_PACKS.is_dir(), reason="the embedded assets are not there")
 @pytest.mark.parametrize("name", ["portraits", "portraits-judge"])
 def test_portrait_packs_equal_insightface(name):
-        app, embedder = load_pack(_PORTRAIT_PACKS / name, 64), FaceEmbedder.from_pack(_PORTRAIT_PACKS / name)
+    app, embedder = load_pack(_PORTRAIT_PACKS / name, 64), FaceEmbedder.from_pack(_PORTRAIT_PACKS / name)
     compared = 0
     for portrait in draw(8, 0, persons()):
         picture = render(portrait).copy()
