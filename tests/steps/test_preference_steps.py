@@ -21,7 +21,7 @@ from likeness.preferences.pairs import read_preferences
 from likeness.rewards.base import Conditions
 from likeness.rewards.bradley_terry import BradleyTerryReward
 from likeness.steps import generate_candidates, mine_preferences, train_reward
-from likeness.steps.generate_candidates import GenerateCandidatesConfig, draw_prompts
+from likeness.steps.generate_candidates import GenerateCandidatesConfig, draw_prompts, shorten
 from likeness.steps.mine_preferences import MinePreferencesConfig
 from likeness.steps.train_reward import TrainRewardConfig
 from rendered import candidate_portraits, write_candidates, write_train
@@ -63,7 +63,7 @@ def rewards(preferences: Path, workspace: Path, clip_folder: Path) -> dict[str, 
 
 
 def test_candidates_are_k_pictures_a_prompt(workspace: Path, sd15_folder: Path, tmp_path: Path) -> None:
-    config = GenerateCandidatesConfig(prompts=3, images_per_prompt=2, steps=1, batch=4, threads=1)
+    config = GenerateCandidatesConfig(prompts=3, images_per_prompt=2, keep_phrases=1.0, steps=1, batch=4, threads=1)
     inputs = {"train": workspace / "train", "base_model": sd15_folder}
     metrics = execute(generate_candidates.SPEC, config, inputs, {"candidates": tmp_path / "a"})
     rows = read_rows(tmp_path / "a")
@@ -78,8 +78,18 @@ def test_candidates_are_k_pictures_a_prompt(workspace: Path, sd15_folder: Path, 
 
 def test_prompts_do_not_depend_on_the_order_of_the_captions() -> None:
     captions = [f"caption {i % 7}" for i in range(30)]
-    assert draw_prompts(captions, 4, seed=1) == draw_prompts(captions[::-1], 4, seed=1)
-    assert len(set(draw_prompts(captions, 99, seed=1))) == 7
+    assert draw_prompts(captions, 4, 0.5, seed=1) == draw_prompts(captions[::-1], 4, 0.5, seed=1)
+    assert len(set(draw_prompts(captions, 99, 1.0, seed=1))) == 7
+
+
+def test_a_prompt_keeps_its_subject_and_some_phrases_in_order() -> None:
+    caption = ", ".join(["a portrait of a person", *(f"phrase {i}" for i in range(200))])
+    kept = shorten(caption, 0.5, seed=0).split(", ")
+    assert kept[0] == "a portrait of a person"
+    assert kept[1:] == sorted(kept[1:], key=lambda phrase: int(phrase.split()[1]))
+    assert 70 < len(kept) - 1 < 130
+    assert shorten(caption, 1.0, seed=0) == caption
+    assert shorten(caption, 0.0, seed=0) == "a portrait of a person"
 
 
 def test_preferences_come_from_every_source(preferences: Path) -> None:

@@ -20,23 +20,35 @@ from likeness.data.shards import read_rows, write_shards
 
 
 class GenerateCandidatesConfig(Config):
-    """``prompts`` distinct captions of the training pictures, ``images_per_prompt`` (K) pictures each."""
+    """``prompts`` distinct captions of the training pictures, ``images_per_prompt`` (K) pictures each.
+
+    ``keep_phrases``: probability that each phrase after a caption's first is kept. A caption that says everything
+    leaves nothing to prefer: its pictures differ by noise alone.
+    """
 
     seed: int = 0
     threads: int = Field(default=2, ge=1)
     prompts: int = Field(default=150, ge=1)
     images_per_prompt: int = Field(default=4, ge=2)
+    keep_phrases: float = Field(default=0.5, ge=0, le=1)
     steps: int = Field(default=4, ge=1)
     guidance_scale: float = 3.5
     batch: int = Field(default=16, ge=1)
     rows_per_shard: int = Field(default=1000, ge=1)
 
 
-def draw_prompts(captions: Sequence[str], count: int, seed: int) -> list[str]:
-    """Up to ``count`` distinct captions, drawn by seed; independent of the order of ``captions``."""
-    distinct = sorted(set(captions))
+def draw_prompts(captions: Sequence[str], count: int, keep: float, seed: int) -> list[str]:
+    """Up to ``count`` distinct prompts, drawn by seed; independent of the order of ``captions``."""
+    distinct = sorted({shorten(caption, keep, seed) for caption in set(captions)})
     order = np.random.default_rng(derive_seed(seed, "prompts")).permutation(len(distinct))
     return [distinct[i] for i in order[:count]]
+
+
+def shorten(caption: str, keep: float, seed: int) -> str:
+    """``caption`` with each of its comma-separated phrases after the first kept with probability ``keep``."""
+    first, *phrases = caption.split(", ")
+    kept = np.random.default_rng(derive_seed(seed, "phrases", caption)).random(len(phrases)) < keep
+    return ", ".join([first, *(phrase for phrase, stays in zip(phrases, kept, strict=True) if stays)])
 
 
 def generate_candidates(config: GenerateCandidatesConfig, train: Path, base_model: Path, candidates: Path) -> Metrics:
@@ -48,7 +60,7 @@ def generate_candidates(config: GenerateCandidatesConfig, train: Path, base_mode
     if not captions:
         raise InputError(f"{train} holds no captions", remedy="loosen the face filters or add photographs")
     torch_session(config.seed, config.threads)
-    prompts = draw_prompts(captions, config.prompts, config.seed)
+    prompts = draw_prompts(captions, config.prompts, config.keep_phrases, config.seed)
     rows = _rows(load_pipeline(base_model), prompts, config)
     write_shards(candidates, rows, rows_per_shard=config.rows_per_shard)
     return {"prompts": len(prompts), "images": len(prompts) * config.images_per_prompt}
