@@ -17,6 +17,7 @@ from likeness.core.step import StepSpec, execute
 from likeness.orchestration.catalogue import load_step
 
 IMAGE = f"likeness:{__version__}"
+LINE_LENGTH = 120
 KFP_CLASS = {
     ArtifactKind.PHOTOS: "Dataset",
     ArtifactKind.SHARDS: "Dataset",
@@ -92,16 +93,21 @@ def component_source(spec: StepSpec[Any]) -> str:
         "    run_component(",
         f'        "{reference}",',
         "        config,",
-        f"        inputs={_mapping(spec.inputs)},",
-        f"        outputs={_mapping(spec.outputs)},",
+        *_mapping("inputs", spec.inputs),
+        *_mapping("outputs", spec.outputs),
         "        metrics=metrics,",
         "    )",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _mapping(ports: Mapping[str, ArtifactKind]) -> str:
-    return "{" + ", ".join(f'"{port}": {port}' for port in ports) + "}"
+def _mapping(keyword: str, ports: Mapping[str, ArtifactKind]) -> list[str]:
+    """``keyword={"port": port, …},`` on one line where it fits, else a line each, as the formatter has it."""
+    items = [f'"{port}": {port}' for port in ports]
+    line = f"        {keyword}={{{', '.join(items)}}},"
+    if len(line) <= LINE_LENGTH:
+        return [line]
+    return [f"        {keyword}={{", *(f"            {item}," for item in items), "        },"]
 
 
 def component_folder(spec: StepSpec[Any]) -> Path:

@@ -97,6 +97,7 @@ def _release() -> tuple[Node, ...]:
             decision="gate.decision",
             registration="register.registration",
             data_docs="filter_faces.data_docs",
+            quarantine="filter_faces.quarantine",
         ),
     )
 

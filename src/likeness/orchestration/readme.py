@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined
 
@@ -26,6 +27,7 @@ def component_readme(spec: StepSpec[Any]) -> str:
         "## Inputs\n\n" + _ports(spec.inputs, spec.optional),
         "## Outputs\n\n" + _ports(spec.outputs, frozenset()),
         "## Config\n\nPassed as JSON text in `config`; one section of `params.yaml` for the other drivers.\n\n"
+        + "".join(f"{text}\n\n" for text in _meanings(spec.config))
         + _config(spec.config),
         f"## Resources\n\n{spec.resources.cpu:g} CPU, {spec.resources.memory_gb:g} GB memory, "
         f"{spec.resources.gpu} GPU. Step version {spec.version}.",
@@ -44,13 +46,24 @@ def _ports(ports: Mapping[str, ArtifactKind], optional: frozenset[str]) -> str:
     return "\n".join(["| port | kind | Kubeflow type | required |", "|---|---|---|---|", *rows])
 
 
+def _meanings(model: type[Config]) -> list[str]:
+    """What the config classes say about their keys, the step's own first."""
+    classes = [c for c in model.__mro__ if issubclass(c, Config) and c is not Config]
+    return [inspect.cleandoc(c.__doc__) for c in classes if c.__doc__]
+
+
 def _config(model: type[Config]) -> str:
     rows = []
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"`{_default(field.get_default(call_default_factory=True))}`"
-        kind = str(getattr(field.annotation, "__name__", field.annotation)).replace("|", "\\|")
+        kind = _type(field.annotation).replace("|", "\\|")
         rows.append(f"| `{name}` | {kind} | {default} | {(field.description or '').replace('|', chr(92) + '|')} |")
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) if rows else "No keys."
+
+
+def _type(annotation: Any) -> str:
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if plain else re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", str(annotation))
 
 
 def _default(value: object) -> str:
