@@ -146,5 +146,13 @@ def digest_path(path: Path) -> str:
     if path.is_file():
         return digest_file(path)
     entries = [p for p in path.rglob("*") if p.is_file() and p.name != LINEAGE]
-    rows = sorted((p.relative_to(path).as_posix(), digest_file(p)) for p in entries)
-    return digest_bytes(canonical_json(rows).encode())
+    rows = sorted((p.relative_to(path).as_posix(), _digest_or_unreadable(p)) for p in entries)
+    return digest_bytes(canonical_json(rows).encode("utf-8", "surrogateescape"))
+
+
+def _digest_or_unreadable(path: Path) -> str:
+    """A file that may not be read is content too: ingest quarantines it with its reason."""
+    try:
+        return digest_file(path)
+    except PermissionError:
+        return "unreadable"

@@ -68,9 +68,7 @@ class Pipeline:
 
     def topological(self) -> tuple[Node, ...]:
         """Nodes so that each comes after what it reads; stable in the order of declaration."""
-        upstream = {
-            node.name: {ref.partition(".")[0] for ref in node.bind.values()} - {SOURCES} for node in self.nodes
-        }
+        upstream = {node.name: {ref.partition(".")[0] for ref in node.bind.values()} - {SOURCES} for node in self.nodes}
         try:
             order = list(TopologicalSorter(upstream).static_order())
         except CycleError as error:

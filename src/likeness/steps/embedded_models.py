@@ -36,26 +36,38 @@ class CorpusConfig(Config):
 
 
 class TrainVae(VaeConfig):
+    """The VAE's training, and the torch threads it runs with."""
+
     threads: int = 1
 
 
 class TrainGenerator(GeneratorConfig):
+    """The generator's training, and the torch threads it runs with."""
+
     threads: int = 1
 
 
 class TrainRecogniser(RecogniserConfig):
+    """A recogniser's training, and the torch threads it runs with."""
+
     threads: int = 1
 
 
 class TrainDetector(DetectorConfig):
+    """The detector's training, and the torch threads it runs with."""
+
     threads: int = 1
 
 
 class TrainDualEncoder(DualEncoderConfig):
+    """The dual encoder's training, and the torch threads it runs with."""
+
     threads: int = 1
 
 
 class TrainOracle(OracleConfig):
+    """The attribute reader's training, and the torch threads it runs with."""
+
     threads: int = 1
 
 
@@ -165,7 +177,16 @@ def export_embedded(
     from likeness.models.embedded.export import export
 
     torch_session(config.seed, config.threads)
-    return export(config.seed, config.prompts, corpus, pipeline, detector, recogniser, judge, encoder, oracle, assets)
+    parts = {
+        "corpus": corpus,
+        "pipeline": pipeline,
+        "detector": detector,
+        "recogniser": recogniser,
+        "judge": judge,
+        "encoder": encoder,
+        "oracle": oracle,
+    }
+    return export(config.seed, config.prompts, parts, assets)
 
 
 def _save_module(model: nn.Module, path: Path) -> None:
@@ -199,12 +220,8 @@ SPECS: tuple[StepSpec[Config], ...] = (
         {"recogniser": _MODEL},
         resources=_TRAINING,
     ),
-    StepSpec(
-        "train_detector", "1", _CATEGORY, TrainDetector, train_detector, _CORPUS, {"detector": _MODEL}
-    ),
-    StepSpec(
-        "train_dual_encoder", "1", _CATEGORY, TrainDualEncoder, train_dual_encoder, _CORPUS, {"encoder": _MODEL}
-    ),
+    StepSpec("train_detector", "1", _CATEGORY, TrainDetector, train_detector, _CORPUS, {"detector": _MODEL}),
+    StepSpec("train_dual_encoder", "1", _CATEGORY, TrainDualEncoder, train_dual_encoder, _CORPUS, {"encoder": _MODEL}),
     StepSpec("train_oracle", "1", _CATEGORY, TrainOracle, train_oracle, _CORPUS, {"oracle": _MODEL}),
     StepSpec(
         "export_embedded",

@@ -6,6 +6,7 @@ blocks, bare backgrounds) carry no face, so that a broken picture scores low: an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,10 +25,12 @@ _UPPER = (28.0, 64.0, np.inf)  # head sizes in pixels that each stride takes
 
 
 class DetectorConfig(Config):
+    """``decoys``: share of pictures without a face."""
+
     seed: int = 0
     batch: int = 32
     decoys: float = 0.35
-    fit: FitConfig = FitConfig(steps=1500, learning_rate=2e-3, weight_decay=1e-4)
+    fit: FitConfig = FitConfig(steps=2500, learning_rate=2e-3, weight_decay=1e-4)
 
 
 def build_detector() -> nn.Module:
@@ -65,16 +68,32 @@ def build_detector() -> nn.Module:
     return Detector()
 
 
-def _compose(tiles: Tensor, side: int, rng: np.random.Generator) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Place each (3, 64, 64) tile in a ``side`` canvas by a random similarity; returns canvases, boxes, key points."""
+@dataclass(frozen=True)
+class _Placed:
+    """Pictures placed in canvases: ``canvas`` (B, 3, S, S), ``inside`` (B, 1, S, S) bool, ``boxes`` (B, 4) and
+    ``keypoints`` (B, 5, 2) in canvas pixels."""
+
+    canvas: Tensor
+    inside: Tensor
+    boxes: np.ndarray
+    keypoints: np.ndarray
+
+
+def _place(tiles: Tensor, side: int, rng: np.random.Generator, slot: int | None = None) -> _Placed:
+    """Place each (3, 64, 64) tile in a ``side`` canvas by a random similarity; ``slot`` 0 or 1: in its left or right
+    half, so that two fit side by side."""
     import torch
     import torch.nn.functional as F
 
     count = len(tiles)
-    scale = rng.uniform(0.85, 1.15, count) if side == 64 else rng.uniform(0.45, min(2.0, side / 64), count)
+    whole = (0.85, 1.15) if side == 64 else (0.45, min(2.0, side / 64))
+    low, high = whole if slot is None else (0.45 * side / 64, 0.55 * side / 64)
+    scale = rng.uniform(low, high, count)
     angle = np.deg2rad(rng.uniform(-15, 15, count))
     room = np.maximum(side - 64 * scale, 6) / 2
     centre = side / 2 + rng.uniform(-1, 1, (count, 2)) * room[:, None]
+    if slot is not None:
+        centre[:, 0] = side * (0.25 + 0.5 * slot) + rng.uniform(-0.03, 0.03, count) * side
     forward = np.zeros((count, 2, 3))
     forward[:, 0, 0] = forward[:, 1, 1] = scale * np.cos(angle)
     forward[:, 0, 1], forward[:, 1, 0] = -scale * np.sin(angle), scale * np.sin(angle)
@@ -92,9 +111,9 @@ def _compose(tiles: Tensor, side: int, rng: np.random.Generator) -> tuple[Tensor
         moved: np.ndarray = xy @ forward[:, :, :2].transpose(0, 2, 1) + forward[:, None, :, 2]
         return moved
 
-    corners = move(np.array([[x, y] for x in HEAD_BOX[:, 0] for y in HEAD_BOX[:, 1]]))
-    middle, half = corners.mean(1), scale[:, None] * (HEAD_BOX[1] - HEAD_BOX[0]) / 2
-    return canvas, np.concatenate([middle - half, middle + half], 1), move(canonical_keypoints())
+    middle = move(HEAD_BOX.mean(0, keepdims=True))[:, 0]
+    half = scale[:, None] * (HEAD_BOX[1] - HEAD_BOX[0]) / 2
+    return _Placed(canvas, inside, np.concatenate([middle - half, middle + half], 1), move(canonical_keypoints()))
 
 
 def _decoy(image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -141,26 +160,34 @@ def _targets(boxes: np.ndarray, keypoints: np.ndarray, faces: np.ndarray, side: 
 
 
 def train_detector(config: DetectorConfig, corpus: Corpus) -> nn.Module:
-    """Train on composed canvases of 64, 96 and 128 pixels; returns the network in eval mode."""
+    """Train on canvases of 64, 96 and 128 pixels with one face or two; returns the network in eval mode."""
     import torch
     import torch.nn.functional as F
 
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    model = build_detector().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model: nn.Module = build_detector().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss_at(step: int) -> Tensor:
-        side = (64, 64, 96, 128)[step % 4]
-        index = rng.integers(len(corpus), size=config.batch if side == 64 else config.batch // 2)
-        canvas, boxes, keypoints = _compose(jitter(batch_of(corpus, index), rng), side, rng)
-        faces = rng.random(len(index)) >= config.decoys
+        side, pair = ((64, False), (64, True), (64, False), (96, False), (128, True))[step % 5]
+        count = config.batch if side == 64 else config.batch // 2
+        tiles = [jitter(batch_of(corpus, rng.integers(len(corpus), size=count)), rng) for _ in range(1 + pair)]
+        placed = [_place(tile, side, rng, slot if pair else None) for slot, tile in enumerate(tiles)]
+        canvas = placed[0].canvas
+        for other in placed[1:]:
+            canvas = torch.where(other.inside, other.canvas, canvas)
+        faces = rng.random(count) >= config.decoys
         canvas = torch.stack([c if face else _decoy(c, rng) for c, face in zip(canvas, faces, strict=True)])
         maps = model.maps((canvas * 255 - 127.5) / 128)  # type: ignore[operator]
+        targets = [_targets(p.boxes, p.keypoints, faces, side) for p in placed]
         total = torch.zeros(())
-        for output, (near, target) in zip(maps, _targets(boxes, keypoints, faces, side), strict=True):
+        for level, output in enumerate(maps):
+            near, target = targets[0][level]
+            for other_near, other_target in (t[level] for t in targets[1:]):
+                near, target = near | other_near, torch.where(other_near[:, None], other_target, target)
             scores = F.binary_cross_entropy_with_logits(output[:, 0], near.float(), reduction="sum")
             shape = F.smooth_l1_loss(output[:, 1:], target, reduction="none").mean(1)
-            total = total + (scores + 4 * (shape * near).sum()) / len(index)
+            total = total + (scores + 25 * (shape * near).sum()) / count
         return total
 
     fit([model], loss_at, config.fit, "detector")

@@ -23,6 +23,8 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 class DualEncoderConfig(Config):
+    """Training of the image and text encoders, together, from scratch."""
+
     seed: int = 0
     batch: int = 96
     fit: FitConfig = FitConfig(steps=2000, learning_rate=1.5e-3, weight_decay=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,36 +38,28 @@ commercial use"). Rebuild everything with `dvc repro pipelines/embedded/dvc.yaml
 """
 
 
-def export(
-    seed: int,
-    prompts: int,
-    corpus: Path,
-    pipeline: Path,
-    detector: Path,
-    recogniser: Path,
-    judge: Path,
-    encoder: Path,
-    oracle: Path,
-    assets: Path,
-) -> Metrics:
-    """Write ``pipeline/``, ``faces/models/portraits{,-judge}/``, ``dual_encoder/`` and ``oracle/`` below ``assets``."""
+def export(seed: int, prompts: int, parts: Mapping[str, Path], assets: Path) -> Metrics:
+    """Write ``pipeline/``, ``faces/models/portraits{,-judge}/``, ``dual_encoder/`` and ``oracle/`` below ``assets``.
+
+    ``parts``: folders named as the input ports of the step ``export_embedded``.
+    """
     from likeness.core.io import LINEAGE
 
-    for source, name in ((pipeline, "pipeline"), (encoder, "dual_encoder"), (oracle, "oracle")):
-        shutil.copytree(source, assets / name, ignore=shutil.ignore_patterns(LINEAGE))
-    test = Corpus.load(corpus, "test")
-    detector_model = _load(build_detector(), detector)
+    for source, name in (("pipeline", "pipeline"), ("encoder", "dual_encoder"), ("oracle", "oracle")):
+        shutil.copytree(parts[source], assets / name, ignore=shutil.ignore_patterns(LINEAGE))
+    test = Corpus.load(parts["corpus"], "test")
+    detector_model = _load(build_detector(), parts["detector"])
     metrics: dict[str, dict[str, float]] = {}
-    for name, source, kind in (("portraits", recogniser, "reward"), ("portraits-judge", judge, "judge")):
+    for name, source, kind in (("portraits", "recogniser", "reward"), ("portraits-judge", "judge", "judge")):
         pack = assets / "faces" / "models" / name
         pack.mkdir(parents=True)
-        model = _load(build_recogniser("reward" if kind == "reward" else "judge"), source)
+        model = _load(build_recogniser("reward" if kind == "reward" else "judge"), parts[source])
         _export_pack(detector_model, model, pack)
         metrics[f"faces/models/{name}"] = verification(model, test) | _detection(detector_model, test)
-    reader = AttributeReader.load(oracle)
+    reader = AttributeReader.load(parts["oracle"])
     metrics["oracle"] = {f"accuracy {name}": value for name, value in accuracy(reader, test).items()}
-    metrics["pipeline"] = _generation(seed, prompts, pipeline, reader, detector_model, test)
-    metrics["dual_encoder"] = _retrieval(encoder, test)
+    metrics["pipeline"] = _generation(seed, prompts, parts["pipeline"], reader, detector_model, test)
+    metrics["dual_encoder"] = _retrieval(parts["encoder"], test)
     for folder, values in metrics.items():
         _write_card(assets / folder, folder, values)
     return {f"{folder}/{name}": value for folder, values in metrics.items() for name, value in values.items()}
@@ -153,9 +146,7 @@ def _retrieval(encoder: Path, test: Corpus) -> dict[str, float]:
 
     model = CLIPModel.from_pretrained(encoder, use_safetensors=True).float().eval()
     count = min(512, len(test))
-    return {
-        f"recall at 1 of {count} captions": retrieval(model, CLIPTokenizer.from_pretrained(encoder), test, count)
-    }
+    return {f"recall at 1 of {count} captions": retrieval(model, CLIPTokenizer.from_pretrained(encoder), test, count)}
 
 
 _TITLES = {

@@ -121,9 +121,7 @@ def training_caption(portrait: Portrait, config: GeneratorConfig, rng: np.random
         return ""
     without_identity = rng.random() < config.drop_identity
     kept = [
-        name
-        for name in FACTORS
-        if not (without_identity and name in IDENTITY) and rng.random() >= config.drop_phrase
+        name for name in FACTORS if not (without_identity and name in IDENTITY) and rng.random() >= config.drop_phrase
     ]
     return caption(portrait, kept)
 
@@ -170,7 +168,8 @@ def train_generator(
         t = torch.from_numpy(rng.integers(len(alphas), size=config.batch))
         a, s = alphas[t].sqrt().view(-1, 1, 1, 1), (1 - alphas[t]).sqrt().view(-1, 1, 1, 1)
         prediction = unet(a * x0 + s * epsilon, t, text(ids).last_hidden_state).sample
-        return (prediction - (a * epsilon - s * x0)).square().mean()
+        loss: Tensor = (prediction - (a * epsilon - s * x0)).square().mean()
+        return loss
 
     def save(step: int) -> None:
         if checkpoint_every and step % checkpoint_every == checkpoint_every - 1:

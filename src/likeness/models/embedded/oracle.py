@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 class OracleConfig(Config):
+    """Training of the attribute reader."""
+
     seed: int = 0
     batch: int = 96
     fit: FitConfig = FitConfig(steps=2500, learning_rate=2e-3, weight_decay=1e-4)
@@ -56,7 +58,7 @@ def train_reader(config: OracleConfig, corpus: Corpus) -> nn.Module:
 
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    model = build_reader().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model: nn.Module = build_reader().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     factors = torch.from_numpy(corpus.factors.astype(np.int64))
 
     def loss_at(step: int) -> Tensor:

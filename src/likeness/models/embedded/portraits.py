@@ -159,8 +159,8 @@ def svg(portrait: Portrait) -> str:
         "clothesVariant": [CLOTHING[portrait.clothing]],
         "backgroundColor": [BACKGROUND[portrait.background]],
     }
-    options |= HAIR[portrait.hair] | FACIAL_HAIR[portrait.facial_hair]
-    options |= EXPRESSION[portrait.expression] | ACCESSORY[portrait.accessory]
+    options |= {**HAIR[portrait.hair], **FACIAL_HAIR[portrait.facial_hair]}
+    options |= {**EXPRESSION[portrait.expression], **ACCESSORY[portrait.accessory]}
     text: str = Avatar(_style(), options).to_string()
     return re.sub(r'viewBox="[^"]*"', f'viewBox="{VIEW_BOX}"', text, count=1)
 

@@ -52,7 +52,9 @@ def build_recogniser(kind: Literal["reward", "judge"]) -> nn.Module:
     return nn.Sequential(*stem, *body, nn.AvgPool2d(3, 2), nn.Flatten(), nn.Linear(192 * 9, EMBEDDING_DIM))
 
 
-def cosface_loss(embeddings: Tensor, classes: Tensor, people: Tensor, scale: float = 24.0, margin: float = 0.25) -> Tensor:
+def cosface_loss(
+    embeddings: Tensor, classes: Tensor, people: Tensor, scale: float = 24.0, margin: float = 0.25
+) -> Tensor:
     """CosFace, eq. 4. ``embeddings``: (B, D); ``classes``: (P, D) person vectors; ``people``: (B,) indices."""
     import torch.nn.functional as F
 
@@ -92,7 +94,7 @@ def train_recogniser(config: RecogniserConfig, corpus: Corpus) -> nn.Module:
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     ids = corpus.person_ids()
-    model = build_recogniser(config.kind).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model: nn.Module = build_recogniser(config.kind).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     head = torch.nn.Linear(EMBEDDING_DIM, int(ids.max()) + 1, bias=False)
 
     def loss_at(step: int) -> Tensor:

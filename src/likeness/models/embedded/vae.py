@@ -58,13 +58,13 @@ def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tenso
 
 
 def train_vae(config: VaeConfig, corpus: Corpus, out: Path) -> dict[str, float]:
-    """Train on ``corpus`` and save a diffusers folder with the latents' ``scaling_factor`` measured. Returns metrics."""
+    """Train on ``corpus`` and save a diffusers folder, its ``scaling_factor`` measured. Returns metrics."""
     import numpy as np
     import torch
 
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    vae = build_vae().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = build_vae().to(memory_format=torch.channels_last)
     centre = torch.ones(1, 1, 64, 64)
     centre[..., 12:48, 14:50] = 2.0
 
@@ -80,7 +80,9 @@ def train_vae(config: VaeConfig, corpus: Corpus, out: Path) -> dict[str, float]:
         images = images.contiguous(memory_format=torch.channels_last)
         posterior = vae.encode(images).latent_dist
         divergence = posterior.kl().mean() / (images.shape[-1] // 4) ** 2
-        return reconstruction_loss(vae.decode(posterior.sample()).sample, images, weight) + config.kl_weight * divergence
+        restored = vae.decode(posterior.sample()).sample
+        loss: Tensor = reconstruction_loss(restored, images, weight) + config.kl_weight * divergence
+        return loss
 
     steps = config.crop_steps + config.full_steps
     fit([vae], loss_at, FitConfig(steps=steps, learning_rate=config.learning_rate), "vae")
