@@ -27,7 +27,7 @@ class DualEncoderConfig(Config):
 
     seed: int = 0
     batch: int = 96
-    fit: FitConfig = FitConfig(steps=2000, learning_rate=1.5e-3, weight_decay=1e-3)
+    fit: FitConfig = FitConfig(steps=1000, learning_rate=1.5e-3, weight_decay=1e-3)
 
 
 def build_dual_encoder(tokenizer: CLIPTokenizer) -> CLIPModel:

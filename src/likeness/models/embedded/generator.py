@@ -31,11 +31,11 @@ class GeneratorConfig(Config):
     ``drop_phrase``: chance of each remaining factor to be left out."""
 
     seed: int = 0
-    batch: int = 32
+    batch: int = 16
     drop_caption: float = 0.1
     drop_identity: float = 0.25
     drop_phrase: float = 0.1
-    fit: FitConfig = FitConfig(steps=6000, learning_rate=1.2e-3, ema=0.998)
+    fit: FitConfig = FitConfig(steps=2400, learning_rate=1e-3, ema=0.998)
 
 
 def train_tokenizer(corpus: Corpus, samples: int = 4000) -> CLIPTokenizer:

@@ -29,7 +29,7 @@ class OracleConfig(Config):
 
     seed: int = 0
     batch: int = 96
-    fit: FitConfig = FitConfig(steps=2500, learning_rate=2e-3, weight_decay=1e-4)
+    fit: FitConfig = FitConfig(steps=1300, learning_rate=2e-3, weight_decay=1e-4)
 
 
 def build_reader() -> nn.Module:

@@ -28,7 +28,7 @@ class RecogniserConfig(Config):
     kind: Literal["reward", "judge"]
     seed: int = 0
     batch: int = 96
-    fit: FitConfig = FitConfig(steps=1200, learning_rate=2e-3, weight_decay=1e-4)
+    fit: FitConfig = FitConfig(steps=1000, learning_rate=2e-3, weight_decay=1e-4)
 
 
 def build_recogniser(kind: Literal["reward", "judge"]) -> nn.Module:
