@@ -17,10 +17,10 @@ export OMP_WAIT_POLICY := passive
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo demo-photos test test-all check fix generate lock bench
+.PHONY: help setup demo demo-photos test test-all check fix generate lock bench embedded-assets
 
 help: ## Show the targets.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 setup: $(STAMP) ## Create or refresh .venv from constraints.txt.
 
@@ -71,3 +71,9 @@ lock: ## Rewrite constraints.txt from what is installed in .venv.
 
 bench: $(STAMP) ## Wall time, CPU time and peak memory of each step.
 	@$(BIN)/python benchmarks/steps.py --profile $(PROFILE) --out build/benchmarks/$(PROFILE).json
+
+embedded-assets: $(STAMP) ## Train the embedded models from nothing and put them into assets/embedded (hours).
+	@$(BIN)/likeness run-pipeline --driver dvc --profile embedded
+	@mkdir -p assets && rm -rf assets/embedded.incomplete
+	@cp -r build/embedded/export_embedded/assets assets/embedded.incomplete
+	@rm -rf assets/embedded && mv assets/embedded.incomplete assets/embedded
