@@ -16,6 +16,7 @@ from likeness.models.embedded.detector import build_detector
 from likeness.models.embedded.oracle import AttributeReader, accuracy, prompt_fidelity
 from likeness.models.embedded.portraits import LICENCE, caption
 from likeness.models.embedded.recogniser import build_recogniser, verification
+from likeness.models.faces.export import export_detector, export_recogniser
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +55,8 @@ def export(seed: int, prompts: int, parts: Mapping[str, Path], assets: Path) -> 
         pack = assets / "faces" / "models" / name
         pack.mkdir(parents=True)
         model = _load(build_recogniser("reward" if kind == "reward" else "judge"), parts[source])
-        _export_pack(detector_model, model, pack)
+        export_detector(detector_model, pack / "det.onnx")
+        export_recogniser(model, pack / "recognition.onnx")
         metrics[f"faces/models/{name}"] = verification(model, test) | _detection(detector_model, test)
     reader = AttributeReader.load(parts["oracle"])
     metrics["oracle"] = {f"accuracy {name}": value for name, value in accuracy(reader, test).items()}
@@ -70,36 +72,6 @@ def _load(model: nn.Module, folder: Path) -> nn.Module:
 
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval().requires_grad_(False)
-
-
-def _export_pack(detector: nn.Module, recogniser: nn.Module, pack: Path) -> None:
-    """insightface's layout: a detector with nine outputs, a recogniser with a dynamic batch."""
-    import warnings
-
-    import torch
-
-    with warnings.catch_warnings():
-        # The newer exporter needs onnxscript; the graphs here are plain enough for the older one.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            detector,
-            (torch.zeros(1, 3, 64, 64),),
-            str(pack / "det.onnx"),
-            dynamo=False,
-            opset_version=13,
-            input_names=["input"],
-            dynamic_axes={"input": {2: "height", 3: "width"}},
-        )
-        torch.onnx.export(
-            recogniser,
-            (torch.zeros(2, 3, 112, 112),),
-            str(pack / "recognition.onnx"),
-            dynamo=False,
-            opset_version=13,
-            input_names=["input"],
-            output_names=["embedding"],
-            dynamic_axes={"input": {0: "batch"}, "embedding": {0: "batch"}},
-        )
 
 
 def _scores(detector: nn.Module, images: Tensor) -> np.ndarray:
