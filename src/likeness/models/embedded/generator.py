@@ -35,7 +35,7 @@ class GeneratorConfig(Config):
     drop_caption: float = 0.1
     drop_identity: float = 0.25
     drop_phrase: float = 0.1
-    fit: FitConfig = FitConfig(steps=2400, learning_rate=1e-3, ema=0.998)
+    fit: FitConfig = FitConfig(steps=8600, learning_rate=1e-3, ema=0.998)
 
 
 def train_tokenizer(corpus: Corpus, samples: int = 4000) -> CLIPTokenizer:
