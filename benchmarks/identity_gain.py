@@ -103,7 +103,7 @@ def main() -> None:
     rows = []
     for seed in arguments.seeds:
         plan = seeded(plan_of(arguments.profile, None, None), seed, arguments.root / str(seed))
-        run_all(plan, lambda node, seed=seed: print(f"seed {seed}: {node.name}", flush=True))
+        run_all(plan, lambda node: print(f"{plan.root.name}: {node.name}", flush=True))  # noqa: B023
         rows.append(figures(plan, seed))
         print(table(rows), flush=True)
     if arguments.out:

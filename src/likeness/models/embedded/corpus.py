@@ -62,7 +62,7 @@ class Corpus:
 
     @classmethod
     def load(cls, folder: Path, part: str) -> Corpus:
-        return cls(np.load(folder / f"{part}-images.npy", mmap_mode="r"), np.load(folder / f"{part}-factors.npy"))
+        return cls(np.load(folder / f"{part}-images.npy", mmap_mode="c"), np.load(folder / f"{part}-factors.npy"))
 
 
 def _render_many(portraits: Sequence[Portrait]) -> np.ndarray:

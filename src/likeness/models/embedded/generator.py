@@ -53,7 +53,7 @@ def train_tokenizer(corpus: Corpus, samples: int = 4000) -> CLIPTokenizer:
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    backend.train_from_iterator((caption(corpus.portrait(i)) for i in range(samples)), trainer)
+    backend.train_from_iterator((caption(corpus.portrait(i)) for i in range(min(samples, len(corpus)))), trainer)
     model = json.loads(backend.to_str())["model"]
     vocab = dict(model["vocab"])
     for letter in alphabet:  # a rare word may end in any byte
