@@ -15,47 +15,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
+from variants import run_again, seeded
 
-from likeness.core.config import load_yaml
 from likeness.core.io import read_json
-from likeness.core.step import execute
 from likeness.evaluation.gate import BASE, CANDIDATE, INCUMBENT
 from likeness.evaluation.scores import Scores
 from likeness.evaluation.statistics import bootstrap
 from likeness.orchestration.drivers import plan_of
-from likeness.orchestration.plan import Plan, make_plan, run_all
+from likeness.orchestration.plan import Plan, run_all
 
 CONTROL = "denoising_lora"
 REWARDS = ("alpha_identity", "alpha_appeal", "alpha_structure")
 CLAIMS = (("identity", BASE), ("identity", INCUMBENT), ("prompt_fidelity", BASE), ("prompt_fidelity", INCUMBENT))
 
 
-def seeded(plan: Plan, seed: int, root: Path) -> Plan:
-    """The same plan below ``root`` with ``seed`` in every section that has one."""
-    params = load_yaml(plan.params_file)
-    for section in params.values():
-        if isinstance(section, dict) and "seed" in section:
-            section["seed"] = seed
-    root.mkdir(parents=True, exist_ok=True)
-    file = root / "params.yaml"
-    file.write_text(yaml.safe_dump(params, sort_keys=False), "utf-8")
-    return make_plan(plan.pipeline, file, root)
-
-
 def compare(plan: Plan) -> Path:
     """Train the control and evaluate candidate, control and base together; returns the evaluation's folder."""
-    finetune, evaluate = plan.pipeline.node("finetune"), plan.pipeline.node("evaluate")
-    control = plan.root / "control"
-    config = finetune.spec.config.model_validate(
-        {**plan.configs["finetune"].model_dump(), "recipe": CONTROL, **dict.fromkeys(REWARDS, 0.0)}
-    )
-    inputs = plan.pipeline.input_paths(plan.root, finetune, plan.sources)
-    execute(finetune.spec, config, inputs, {"lora": control / "lora"}, control / "lora.json", reuse=True)
-    inputs = plan.pipeline.input_paths(plan.root, evaluate, plan.sources) | {"incumbent": control / "lora"}
-    outputs = {port: control / port for port in evaluate.spec.outputs}
-    execute(evaluate.spec, plan.configs["evaluate"], inputs, outputs, control / "evaluate.json", reuse=True)
-    return outputs["evaluation_result"]
+    folder = plan.root / "control"
+    control = run_again(plan, "finetune", folder, {"recipe": CONTROL, **dict.fromkeys(REWARDS, 0.0)})["lora"]
+    return run_again(plan, "evaluate", folder, {}, incumbent=control)["evaluation_result"]
 
 
 def figures(plan: Plan, seed: int) -> dict[str, Any]:
