@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path, read_json
+from likeness.models.runtime import quiet_loading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,10 @@ class DualEncoder:
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} is not a dual encoder: it has no config.json", remedy=remedy)
         try:
-            model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, local_files_only=True)
+            with quiet_loading():
+                model = CLIPModel.from_pretrained(
+                    folder, use_safetensors=True, dtype=torch.float32, local_files_only=True
+                )
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise InputError(f"{folder} does not load as a dual encoder: {error}", remedy=remedy) from error

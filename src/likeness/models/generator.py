@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import InputError
 from likeness.core.io import read_json
+from likeness.models.runtime import quiet_loading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,9 +39,10 @@ def load_pipeline(folder: Path) -> Any:
     index = read_json(folder / "model_index.json")
     off = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True, **off
-        )
+        with quiet_loading():
+            pipeline = DiffusionPipeline.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, local_files_only=True, **off
+            )
     except (OSError, ValueError) as error:
         raise InputError(
             f"{folder} does not load as a diffusers pipeline: {error}",
@@ -90,7 +92,8 @@ def load_lora(pipeline: Any, folder: Path) -> None:
     """
     if not (folder / LORA_FILE).is_file():
         raise InputError(f"{folder} holds no {LORA_FILE}", remedy="give the folder that the finetune step wrote")
-    pipeline.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=ADAPTER, local_files_only=True)
+    with quiet_loading():  # diffusers remarks on every text encoder that the LoRA leaves alone
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=ADAPTER, local_files_only=True)
 
 
 def unload_lora(pipeline: Any) -> None:

@@ -1,6 +1,9 @@
-"""One place that fixes torch's determinism."""
+"""One place that fixes torch's determinism, and what its libraries say while they load."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def torch_session(seed: int, threads: int) -> None:
@@ -13,3 +16,23 @@ def torch_session(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without the bars and remarks of diffusers and transformers about parts they load: they come once a model."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in libraries]
+    for log in libraries:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, verbosity, bars in before:
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()
