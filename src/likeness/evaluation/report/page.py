@@ -35,7 +35,7 @@ ul.reasons{list-style:none;margin:0;padding:0}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th{font-weight:600;color:var(--soft);font-size:.85rem}
 th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid var(--line);vertical-align:middle}
-td small{color:var(--soft);white-space:nowrap}.scroll{overflow-x:auto}
+td small{color:var(--soft);white-space:nowrap}td:first-child small{white-space:normal}.scroll{overflow-x:auto}
 .pictures{border-spacing:0}.pictures td{padding:.25rem;border:0}.pictures th{padding:.25rem}
 .pictures td.words{min-width:12rem;max-width:17rem;font-size:.85rem}.pictures td.gap{width:1rem}
 img{display:block;width:96px;height:96px;object-fit:cover;border-radius:8px}
