@@ -90,7 +90,7 @@ def test_strength_counts_the_votes_that_agree(material: Material) -> None:
 
 def test_the_truth_keeps_each_taste_and_its_ceiling(material: Material) -> None:
     truth = vote_on(AnnotatorsConfig(divergence=0), material, EYES.probabilities).truth["annotators"]
-    assert truth["annotator-00"]["weights"]["expression=smiling"] == 2.0
+    assert truth["annotator-00"]["weights"]["background=lavender"] == 2.0
     for record in truth.values():
         assert 0.5 < record["self_agreement"] < record["best_accuracy"] < 1
 

@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+# Mostly about what a small dual encoder sees: colours and accessories fill many pixels, a smile a few.
 TASTE = {
-    "expression=smiling": 2.0,
-    "expression=winking": 1.0,
-    "expression=sad": -1.0,
+    "background=lavender": 2.0,
+    "background=peach": 1.0,
+    "background=grey": -1.5,
     "accessory=round glasses": 1.0,
     "accessory=eyepatch": -1.0,
-    "background=lavender": 1.0,
-    "background=grey": -1.0,
+    "clothing_colour=pink": 1.0,
+    "clothing_colour=black": -1.0,
+    "expression=smiling": 0.5,
     SHARPNESS: 0.5,
 }
 
