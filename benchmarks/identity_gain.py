@@ -25,14 +25,13 @@ from likeness.orchestration.drivers import plan_of
 from likeness.orchestration.plan import Plan, run_all
 
 CONTROL = "denoising_lora"
-REWARDS = ("alpha_identity", "alpha_appeal", "alpha_structure")
 CLAIMS = (("identity", BASE), ("identity", INCUMBENT), ("prompt_fidelity", BASE), ("prompt_fidelity", INCUMBENT))
 
 
 def compare(plan: Plan) -> Path:
     """Train the control and evaluate candidate, control and base together; returns the evaluation's folder."""
     folder = plan.root / "control"
-    control = run_again(plan, "finetune", folder, {"recipe": CONTROL, **dict.fromkeys(REWARDS, 0.0)})["lora"]
+    control = run_again(plan, "finetune", folder, {"recipe": CONTROL, "rewards": {}})["lora"]
     return run_again(plan, "evaluate", folder, {}, incumbent=control)["evaluation_result"]
 
 

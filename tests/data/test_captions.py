@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from likeness.core.config import parse_config
 from likeness.core.errors import ConfigError, InputError, UnknownNameError
-from likeness.data.captions import CAPTIONERS, CaptionOptions
+from likeness.data.captions import CAPTIONERS, CaptionOptions, without_token
 from likeness.models.embedded.portraits import FACTORS, IDENTITY, draw, persons, phrases, with_factor
 
 PORTRAIT = next(draw(1, 0, persons()))
@@ -75,3 +75,7 @@ def test_a_subject_template_without_a_place_for_the_token_is_refused() -> None:
 def test_a_misspelt_captioner_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'attributes'"):
         CAPTIONERS.get("atributes")
+
+
+def test_a_subjects_token_is_taken_out_as_a_whole_word() -> None:
+    assert without_token("a portrait of sks person, sksy hat", "sks") == "a portrait of a person, sksy hat"

@@ -34,7 +34,7 @@ def test_a_recipe_says_where_it_comes_from(name: str) -> None:
 
 def test_the_config_records_what_the_recipe_settled_and_what_params_overrode() -> None:
     config = parse_config(FinetuneConfig, {"recipe": "id_aligner_lora", "steps": 7}, "params.yaml [finetune]")
-    assert (config.steps, config.alpha_identity, config.alpha_appeal) == (7, 0.2, 0.001)
+    assert (config.steps, config.rewards["identity"], config.rewards["appeal"]) == (7, 0.2, 0.001)
     assert FinetuneConfig.model_validate(config.model_dump()) == config
     assert FinetuneConfig.model_validate(json.loads(config.model_dump_json())) == config
 
@@ -48,6 +48,8 @@ def test_the_config_records_what_the_recipe_settled_and_what_params_overrode() -
         ({"late": [3, 2]}, ConfigError, "late"),
         ({"recipe": "denoising_lora", "denoising_weight": 0}, ConfigError, "nothing to learn"),
         ({"rank": 0}, ConfigError, "rank"),
+        ({"rewards": {"identiy": 1.0}}, UnknownNameError, "identity"),
+        ({"rewards": {"identity": -1.0}}, ConfigError, "rewards"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_loaded(

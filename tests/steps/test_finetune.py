@@ -90,7 +90,7 @@ def run(inputs: dict[str, Path], out: Path, **settings: Any) -> dict[str, Any]:
 def test_id_aligner_writes_a_lora_its_curves_grids_and_card_and_does_so_again(
     inputs: dict[str, Path], sd15_folder: Path, tmp_path: Path
 ) -> None:
-    settings = {"alpha_appeal": 0.1, "alpha_structure": 0.1, "prior_weight": 0.5, "prior_images": 3}
+    settings = {"rewards": {"identity": 0.2, "appeal": 0.1, "structure": 0.1}, "prior_weight": 0.5, "prior_images": 3}
     metrics = run(inputs, tmp_path / "one" / "lora", **settings)
     run(inputs, tmp_path / "two" / "lora", **settings)
     lora = tmp_path / "one" / "lora"
@@ -148,9 +148,8 @@ def test_the_real_recogniser_tells_the_subjects_apart(inputs: dict[str, Path]) -
 
 
 def test_a_subject_without_a_face_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
-    blank = [
-        {"image": encode_png(np.full((64, 64, 3), 128, np.uint8)), "subject": "nobody", "caption": "a portrait of sks"}
-    ]
+    grey = encode_png(np.full((64, 64, 3), 128, np.uint8))
+    blank = [{"image": grey, "subject": "nobody", "token": "sks", "caption": "a portrait of sks"}]
     write_shards(tmp_path / "blank", blank)
     with pytest.raises(InputError, match="nobody"):
         run({**inputs, "references": tmp_path / "blank"}, tmp_path / "lora", recipe="identity_only")

@@ -5,6 +5,7 @@ A captioner is a function from rows to captions, found by name, so that a vision
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,11 @@ class CaptionOptions(Config):
 Captioner = Callable[[Sequence[Row]], list[Caption]]
 CaptionerFactory = Callable[[CaptionOptions], Captioner]
 CAPTIONERS: Registry[CaptionerFactory] = Registry("captioner")
+
+
+def without_token(words: str, token: str) -> str:
+    """``words`` for a model that never learnt the subject's token: "a photo of sks person" is "a photo of a person"."""
+    return re.sub(rf"\b{re.escape(token)}\b", "a", words)
 
 
 @CAPTIONERS.register("fixed")

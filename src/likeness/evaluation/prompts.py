@@ -10,6 +10,7 @@ import numpy as np
 
 from likeness.core.errors import InputError
 from likeness.core.seeds import derive_seed
+from likeness.data.captions import without_token
 from likeness.evaluation.readings import Request
 
 
@@ -33,7 +34,8 @@ def draw_requests(
         own = [row for row in rows if row["subject"] == subject]
         rng = np.random.default_rng(derive_seed(seed, "prompt", index))
         prompt = _prompt(own, named, rng)
-        out += [Request(prompt, subject, index, k) for k in range(seeds)]
+        words = without_token(prompt, str(own[0]["token"]))
+        out += [Request(prompt, subject, index, k, words) for k in range(seeds)]
     return out
 
 

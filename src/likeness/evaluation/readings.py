@@ -27,12 +27,16 @@ SIDE = 64  # canaries compare pictures of one size: edges and colours depend on 
 
 @dataclass(frozen=True)
 class Request:
-    """What picture was asked for: ``prompt`` about ``subject``, the ``seed``-th picture of the ``index``-th prompt."""
+    """What picture was asked for: ``prompt`` about ``subject``, the ``seed``-th picture of the ``index``-th prompt.
+
+    ``words``: the prompt as the judges are told it, without the subject's token; empty where they are the same.
+    """
 
     prompt: str
     subject: str
     index: int
     seed: int = 0
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Judges:
         self, pictures: Sequence[Pixels], requests: Sequence[Request], references: Mapping[str, Reference]
     ) -> Readings:
         """Everything that metrics need to know of ``pictures``."""
-        prompts = [request.prompt for request in requests]
+        prompts = [request.words or request.prompt for request in requests]
         parts = [self._look(pictures[part], prompts[part]) for part in _runs(pictures, self.batch)]
         features, texts, fidelity = (np.concatenate([part[i] for part in parts]) for i in range(3))
         heads = {name: np.concatenate([part[3][name] for part in parts]) for name in parts[0][3]}

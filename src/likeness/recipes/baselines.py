@@ -30,7 +30,7 @@ IDENTITY_ONLY = add_recipe(
             "steps": 4000,
             "learning_rate": 2e-3,
             "weight_decay": 0.0,
-            "alpha_identity": 1.0,
+            "rewards": {"identity": 1.0},
             "denoising_weight": 0.0,
         },
     ),

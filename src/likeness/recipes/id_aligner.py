@@ -31,9 +31,7 @@ RECIPE = add_recipe(
         settings={
             "steps": 2000,
             "learning_rate": 5e-5,
-            "alpha_identity": 0.2,
-            "alpha_appeal": 0.001,
-            "alpha_structure": 0.001,
+            "rewards": {"identity": 0.2, "appeal": 0.001, "structure": 0.001},
             "denoising_weight": 1.0,
         },
     ),

@@ -109,9 +109,13 @@ def _pictures(folder: Path) -> list[dict[str, Any]]:
 
 
 def _captions(rows: Sequence[Mapping[str, Any]]) -> list[Request]:
+    from likeness.data.captions import without_token
     from likeness.evaluation.readings import Request
 
-    return [Request(str(row["caption"]), str(row["subject"]), index) for index, row in enumerate(rows)]
+    return [
+        Request(str(row["caption"]), str(row["subject"]), i, words=without_token(row["caption"], row["token"]))
+        for i, row in enumerate(rows)
+    ]
 
 
 def _draw(

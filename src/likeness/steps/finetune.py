@@ -80,7 +80,8 @@ def _read(references: Path, train: Path) -> Material:
     from likeness.training.assemble import Material
 
     material = Material(
-        references=read_rows(references, ["image", "caption", "subject"]), train=read_rows(train, ["image", "caption"])
+        references=read_rows(references, ["image", "caption", "subject", "token"]),
+        train=read_rows(train, ["image", "caption"]),
     )
     if not material.references:
         raise InputError(f"{references} holds no reference images", remedy="raise references_per_subject in split")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import InputError
 from likeness.core.seeds import derive_seed
+from likeness.data.captions import without_token
 from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.training.algorithm import Algorithm, Combined
 from likeness.training.plan import Plan
@@ -26,7 +27,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Material:
-    """Rows with ``image`` and ``caption``; ``references`` also have ``subject``."""
+    """Rows with ``image`` and ``caption``; ``references`` also have ``subject`` and ``token``."""
 
     references: Sequence[Row]
     train: Sequence[Row]
@@ -72,8 +73,7 @@ def mean_embeddings(reward: IdentityReward, images: Tensor, subjects: Sequence[s
 
 
 def reward_terms(plan: Plan, assets: RewardAssets) -> tuple[RewardTerm, ...]:
-    """ID-Aligner eq. 9's terms whose weight is not 0."""
-    weights = {"identity": plan.alpha_identity, "appeal": plan.alpha_appeal, "structure": plan.alpha_structure}
+    """The plan's rewards with their weights (ID-Aligner eq. 9)."""
     return tuple(
         RewardTerm(
             name=name,
@@ -82,8 +82,7 @@ def reward_terms(plan: Plan, assets: RewardAssets) -> tuple[RewardTerm, ...]:
             best=1.0 if name == "identity" else 0.0,
             zero_means_missed=name == "identity",
         )
-        for name, weight in weights.items()
-        if weight
+        for name, weight in plan.rewards.items()
     )
 
 
@@ -122,8 +121,10 @@ def _prompt_pool(
 
     captions = [str(row["caption"]) for row in material.train]
     prompts, subjects = rollout_prompts(material.references, captions, plan.prompts, seed)
+    tokens = {str(row["subject"]): str(row["token"]) for row in material.references}
+    words = [without_token(prompt, tokens[subject]) for prompt, subject in zip(prompts, subjects, strict=True)]
     identity: Any = next((term.reward for term in terms if term.name == "identity"), None)
     if identity is None:
-        return PromptPool.encode(pipeline, prompts, None)
+        return PromptPool.encode(pipeline, prompts, None, words)
     means = mean_embeddings(identity, images, [str(row["subject"]) for row in material.references])
-    return PromptPool.encode(pipeline, prompts, torch.stack([means[subject] for subject in subjects]))
+    return PromptPool.encode(pipeline, prompts, torch.stack([means[subject] for subject in subjects]), words)

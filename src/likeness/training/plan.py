@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from likeness.core.config import Config
 from likeness.core.errors import ConfigError
 from likeness.core.registry import Registry
+from likeness.rewards.compose import REWARDS
 
 Status = Literal["reproduced", "smoke-tested", "sketch"]
 
@@ -34,8 +35,9 @@ class Plan(TrainerConfig):
     """Trainer, LoRA, rollout and loss weights of one fine-tuning run.
 
     ``late``: first and last index, counted from pure noise, of the rollout step that carries the gradient (ID-Aligner's
-    T1, T2). ``alpha_*``: reward weights (ID-Aligner eq. 9; 0 switches a reward off). ``denoising_weight``: denoising
-    loss on the references; ``prior_weight``: on other people's images (DreamBooth's prior preservation).
+    T1, T2). ``rewards``: name on the plug-point -> weight (the alphas of ID-Aligner's eq. 9); with none, no rollout.
+    ``denoising_weight``: denoising loss on the references; ``prior_weight``: on other people's images (DreamBooth's
+    prior preservation).
     """
 
     rank: int = Field(8, gt=0)
@@ -45,9 +47,7 @@ class Plan(TrainerConfig):
     rollout_steps: int = Field(4, gt=0)
     late: tuple[int, int] = (2, 3)
     prompts: int = Field(64, gt=0)
-    alpha_identity: float = Field(0.0, ge=0)
-    alpha_appeal: float = Field(0.0, ge=0)
-    alpha_structure: float = Field(0.0, ge=0)
+    rewards: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     denoising_weight: float = Field(1.0, ge=0)
     prior_weight: float = Field(0.0, ge=0)
     prior_images: int = Field(256, gt=0)
@@ -61,10 +61,19 @@ class Plan(TrainerConfig):
                 f"late {list(self.late)} is not a range within 0..{self.rollout_steps - 1}",
                 remedy="set late to the first and last index of a rollout step, counted from pure noise",
             )
-        rewards = self.alpha_identity + self.alpha_appeal + self.alpha_structure
-        if rewards + self.denoising_weight + self.prior_weight == 0:
-            raise ConfigError("every loss weight is 0: there is nothing to learn", remedy="set one weight above 0")
+        if not self.rewards and self.denoising_weight + self.prior_weight == 0:
+            raise ConfigError(
+                "no reward, and every loss weight is 0: there is nothing to learn",
+                remedy="name a reward under rewards, or set denoising_weight or prior_weight above 0",
+            )
         return self
+
+    @field_validator("rewards")
+    @classmethod
+    def _are_registered(cls, value: Mapping[str, float]) -> Mapping[str, float]:
+        for name in value:
+            REWARDS.get(name)  # a misspelt reward fails before anything is trained
+        return value
 
 
 @dataclass(frozen=True)

@@ -36,20 +36,25 @@ class RewardTerm:
 
 @dataclass(frozen=True)
 class PromptPool:
-    """N prompts to roll out, with the mean reference embedding (N, D) of each prompt's subject, text encoded once."""
+    """N prompts to roll out, encoded once, with the mean reference embedding (N, D) of each prompt's subject.
 
-    prompts: tuple[str, ...]
+    ``words``: what the rewards are told, which know no subject's token.
+    """
+
+    words: tuple[str, ...]
     embeddings: Tensor | None
     conditioning: Conditioning
 
     @classmethod
-    def encode(cls, pipeline: Any, prompts: Sequence[str], embeddings: Tensor | None) -> PromptPool:
-        return cls(tuple(prompts), embeddings, encode_prompts(pipeline, prompts))
+    def encode(
+        cls, pipeline: Any, prompts: Sequence[str], embeddings: Tensor | None, words: Sequence[str] | None = None
+    ) -> PromptPool:
+        return cls(tuple(words or prompts), embeddings, encode_prompts(pipeline, prompts))
 
     def conditions(self, index: Tensor) -> Conditions:
         """What the rewards are told about the prompts at ``index`` (B,)."""
         embeddings = None if self.embeddings is None else self.embeddings[index]
-        return Conditions(tuple(self.prompts[i] for i in index.tolist()), embeddings)
+        return Conditions(tuple(self.words[i] for i in index.tolist()), embeddings)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class RewardBackprop:
         return cls(tuple(terms), pool, ddim_timesteps(pipeline.scheduler, steps), late, latent_shape(pipeline))
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:
-        index = slots.integers(0, len(self.pool.prompts), "rollout/prompt")
+        index = slots.integers(0, len(self.pool.words), "rollout/prompt")
         stop = slots.integers(self.late[0], self.late[1] + 1, "rollout/stop")
         noise = slots.noise(self.shape, "rollout/noise")
         x0 = predict_clean(policy, noise, self.pool.conditioning.take(index), self.chain, stop)
