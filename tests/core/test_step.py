@@ -128,6 +128,7 @@ def test_a_failed_run_leaves_the_last_good_outputs(
         execute(SPEC, CopyConfig(times=5, fail=fail), inputs, outputs, tmp_path / "metrics.json")
     assert before == {port: digest_path(path) for port, path in outputs.items()}
     assert read_json(tmp_path / "metrics.json") == {"length": 2}
+    assert not list(tmp_path.rglob("*.incomplete"))
 
 
 def test_a_full_disk_names_the_step_and_the_remedy(inputs: dict[str, Path], outputs: dict[str, Path]) -> None:

@@ -89,6 +89,7 @@ def execute(
 ) -> Metrics:
     """Run a step: check its inputs, write to temporary folders, publish all outputs and the metrics at the end.
 
+    A step that fails leaves nothing behind, except for the checkpoints of one that is resumable.
     With ``reuse`` a step whose outputs already come from the same key is not run again.
 
     Raises:
@@ -108,8 +109,13 @@ def execute(
         _publish_all(spec, config, key, bound, digests, temporary, outputs)
         if metrics_file is not None:
             write_json(metrics_file, metrics)
-    except OSError as error:
-        raise storage_error(error, f"step '{spec.name}'") from error
+    except BaseException as error:
+        if not spec.resumable:  # a resumable step goes on from what it left
+            for path in outputs.values():
+                remove(incomplete(path))
+        if isinstance(error, OSError):
+            raise storage_error(error, f"step '{spec.name}'") from error
+        raise
     return metrics
 
 
