@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from likeness.orchestration.pipelines import PIPELINES
+
 ENTRY_POINTS = """[likeness.step]
 gather = likeness_toy:GATHER
 measure = likeness_toy:MEASURE
@@ -51,6 +53,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(pixels).save(work / "photos" / f"{index}.png")
     (work / "params.yaml").write_text(PARAMS, "utf-8")
     monkeypatch.syspath_prepend(plugin)
+    monkeypatch.setattr(PIPELINES, "_loaded", False)  # another test may have looked before the plug-in was there
     monkeypatch.setenv("PYTHONPATH", str(plugin))
     scripts = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", scripts + os.pathsep + os.environ["PATH"])
