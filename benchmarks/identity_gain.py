@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from variants import run_again, seeded
 
 from likeness.core.io import read_json
+from likeness.core.pipeline import Node
 from likeness.evaluation.gate import BASE, CANDIDATE, INCUMBENT
 from likeness.evaluation.scores import Scores
 from likeness.evaluation.statistics import bootstrap
@@ -59,6 +61,11 @@ def figures(plan: Plan, seed: int) -> dict[str, Any]:
     }
 
 
+def announce(seed: int, node: Node) -> None:
+    """Say which node starts."""
+    print(f"seed {seed}: {node.name}", flush=True)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The differences as a Markdown table, one line a seed."""
     columns = list(rows[0]["differences"])
@@ -80,7 +87,7 @@ def main() -> None:
     rows = []
     for seed in arguments.seeds:
         plan = seeded(plan_of(arguments.profile, None, None), seed, arguments.root / str(seed))
-        run_all(plan, lambda node: print(f"{plan.root.name}: {node.name}", flush=True))  # noqa: B023
+        run_all(plan, partial(announce, seed))
         rows.append(figures(plan, seed))
         print(table(rows), flush=True)
     if arguments.out:

@@ -54,6 +54,12 @@ def test_layout_is_that_of_the_committed_assets(assets: Path) -> None:
     assert names[0] == names[1] | {LINEAGE}
 
 
+def test_no_model_remembers_where_it_was_made(assets: Path) -> None:
+    committed = Path(__file__).parents[2] / "assets" / "embedded"
+    for config in (*assets.rglob("config.json"), *committed.rglob("config.json")):
+        assert "_name_or_path" not in config.read_text("utf-8"), config
+
+
 def test_every_model_has_a_card_with_its_measures(assets: Path) -> None:
     cards = {str(card.parent.relative_to(assets)): card.read_text("utf-8") for card in assets.rglob("README.md")}
     assert set(cards) == {

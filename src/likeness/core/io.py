@@ -102,18 +102,19 @@ def atomic_output(final: Path, *, folder: bool) -> Iterator[Path]:
         yield temporary
         publish(temporary, final)
     except OSError as error:
-        _discard(temporary)
+        discard(temporary)
         raise storage_error(error, f"writing {final}") from error
     except BaseException:
-        _discard(temporary)
+        discard(temporary)
         raise
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
+    """Remove what a failure left; a second failure while doing so is not the one to report."""
     try:
         remove(path)
     except OSError:
-        return  # the first error is the one to report
+        return
 
 
 def write_text(path: Path, text: str) -> None:

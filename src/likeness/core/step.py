@@ -17,6 +17,7 @@ from likeness.core.io import (
     canonical_json,
     digest_bytes,
     digest_path,
+    discard,
     incomplete,
     publish,
     read_json,
@@ -112,7 +113,7 @@ def execute(
     except BaseException as error:
         if not spec.resumable:  # a resumable step goes on from what it left
             for path in outputs.values():
-                remove(incomplete(path))
+                discard(incomplete(path))
         if isinstance(error, OSError):
             raise storage_error(error, f"step '{spec.name}'") from error
         raise

@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from pydantic_core import PydanticUndefined
 
@@ -54,11 +54,12 @@ def _meanings(model: type[Config]) -> list[str]:
 
 def _config(model: type[Config]) -> str:
     rows = []
+    types = get_type_hints(model)  # unlike a field's annotation without pydantic's constraints
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"`{_default(field.get_default(call_default_factory=True))}`"
-        kind = _type(field.annotation).replace("|", "\\|")
-        rows.append(f"| `{name}` | {kind} | {default} | {(field.description or '').replace('|', chr(92) + '|')} |")
-    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) if rows else "No keys."
+        kind = _type(types[name]).replace("|", "\\|")
+        rows.append(f"| `{name}` | {kind} | {default} |")
+    return "\n".join(["| key | type | default |", "|---|---|---|", *rows]) if rows else "No keys."
 
 
 def _type(annotation: Any) -> str:

@@ -16,6 +16,7 @@ ID_ALIGNER = Paper(
     ),
     deviations=(
         "a face that is not detected is reward 0 and stays in the mean; the paper does not say what it does",
+        "rewards are told the prompt with 'a' for the subject's token, which their encoders never learnt",
         "the LoRA is on the U-Net only, at the paper's rate for it (5e-5); the text encoder (1e-4) stays frozen",
         "rollout of 4 DDIM steps with the gradient at one of the last 2; the paper gives no T, T1, T2 for LoRA",
         "the batch size of the LoRA runs is not given in the paper; 8 here",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from likeness.core.config import Config
 from likeness.models.embedded.fit import FitConfig, fit
 from likeness.models.embedded.portraits import FACTORS, IDENTITY, Portrait, caption
+from likeness.models.embedded.vae import load_vae
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,11 +149,10 @@ def train_generator(
     """Train UNet and text encoder, save the whole pipeline in fp16 safetensors at ``out``. Returns metrics."""
     import numpy as np
     import torch
-    from diffusers import AutoencoderKL
 
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    vae = AutoencoderKL.from_pretrained(vae_folder, use_safetensors=True)
+    vae = load_vae(vae_folder)
     latents = encode_corpus(vae, corpus)
     tokenizer = train_tokenizer(corpus)
     text, unet, scheduler = build_text_encoder(tokenizer), build_unet(), build_scheduler()

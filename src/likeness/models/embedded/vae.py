@@ -101,3 +101,13 @@ def _measure(vae: AutoencoderKL, corpus: Corpus) -> dict[str, float]:
         latents = vae.encode(images).latent_dist.mode()
         error = ((vae.decode(latents).sample.clamp(-1, 1) - images) / 2).square().mean()
     return {"psnr_db": float(-10 * torch.log10(error)), "latent_std": float(latents.std())}
+
+
+def load_vae(folder: Path) -> AutoencoderKL:
+    """What :func:`train_vae` saved; ``from_pretrained`` would put the folder's path into every copy's config."""
+    from diffusers import AutoencoderKL
+    from safetensors.torch import load_file
+
+    vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder))
+    vae.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    return vae.eval()
