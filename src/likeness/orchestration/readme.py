@@ -53,13 +53,19 @@ def _meanings(model: type[Config]) -> list[str]:
 
 
 def _config(model: type[Config]) -> str:
-    rows = []
+    rows: list[list[str]] = []
+    described = any(field.description for field in model.model_fields.values())  # most say it in their docstring
     types = get_type_hints(model)  # unlike a field's annotation without pydantic's constraints
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"`{_default(field.get_default(call_default_factory=True))}`"
         kind = _type(types[name]).replace("|", "\\|")
-        rows.append(f"| `{name}` | {kind} | {default} |")
-    return "\n".join(["| key | type | default |", "|---|---|---|", *rows]) if rows else "No keys."
+        cells = [f"`{name}`", kind, default]
+        if described:
+            cells.append((field.description or "").replace("|", "\\|"))
+        rows.append(cells)
+    head = ["key", "type", "default", *(["meaning"] if described else [])]
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]) if rows else "No keys."
 
 
 def _type(annotation: Any) -> str:
