@@ -23,7 +23,7 @@ def evaluate(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "evaluate@1",
+        "evaluate@2",
         config,
         inputs={
             "base_model": base_model,

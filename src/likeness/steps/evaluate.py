@@ -181,7 +181,7 @@ def _write_samples(
 
 SPEC = StepSpec(
     name="evaluate",
-    version="1",
+    version="2",
     category="evaluation",
     config=EvaluateConfig,
     run=evaluate,

@@ -145,7 +145,7 @@ def _card(config: FinetuneConfig, counts: dict[str, int]) -> str:
 
 SPEC = StepSpec(
     name="finetune",
-    version="1",
+    version="2",
     category="alignment",
     config=FinetuneConfig,
     run=finetune,
