@@ -110,13 +110,12 @@ def execute(
         _publish_all(spec, config, key, bound, digests, temporary, outputs)
         if metrics_file is not None:
             write_json(metrics_file, metrics)
-    except BaseException as error:
+    except OSError as error:
+        raise storage_error(error, f"step '{spec.name}'") from error
+    finally:
         if not spec.resumable:  # a resumable step goes on from what it left
             for path in outputs.values():
                 discard(incomplete(path))
-        if isinstance(error, OSError):
-            raise storage_error(error, f"step '{spec.name}'") from error
-        raise
     return metrics
 
 
