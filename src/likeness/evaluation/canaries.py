@@ -34,7 +34,7 @@ def saturation(pixels: Pixels) -> Floats:
 
 
 def edge_density(pixels: Pixels) -> Floats:
-    """Share of inner pixels on an edge (luma gradient above ``EDGE``), in [0, 1]."""
+    """Share of inner pixels on an edge, in [0, 1]: those with a luma gradient above ``EDGE``."""
     grey = luma(pixels)
     across = (grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]) / 2
     down = (grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]) / 2

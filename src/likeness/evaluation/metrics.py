@@ -132,7 +132,8 @@ for _name, _score, _unit, _high in (
     ("edge_density", canaries.edge_density, "share", 1.0),
     ("colour_entropy", canaries.colour_entropy, "bits", 6.0),
 ):
-    _what = (_score.__doc__ or "").partition(",")[0].lower()
+    _what = (_score.__doc__ or "").partition(",")[0]
+    _what = _what[:1].lower() + _what[1:]
     _add(
         _name,
         Metric(lambda r, score=_score: score(r.pixels), _what, _unit, "neither", 0.0, _high, anchored=True),  # type: ignore[misc]
