@@ -14,6 +14,7 @@ from PIL import Image
 from likeness.core.errors import InputError
 from likeness.core.io import INCOMPLETE, digest_path
 from likeness.core.step import execute
+from likeness.data.captions import TOKEN
 from likeness.data.images import encode_png
 from likeness.data.shards import read_rows, write_shards
 from likeness.models.embedded.portraits import VARIABLE, caption, draw, draw_person, persons
@@ -49,7 +50,15 @@ def _references(folder: Path) -> Path:
 
 
 def _train(folder: Path) -> Path:
-    write_shards(folder, [{"image": encode_png(pixels(p)), "caption": caption(p)} for p in draw(6, 1, persons())])
+    rows = [
+        {
+            "image": encode_png(pixels(p)),
+            "caption": caption(p),
+            "subject_caption": caption(p, VARIABLE, name=TOKEN),
+        }
+        for p in draw(6, 1, persons())
+    ]
+    write_shards(folder, rows)
     return folder
 
 

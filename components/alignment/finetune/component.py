@@ -19,7 +19,7 @@ def finetune(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "finetune@2",
+        "finetune@3",
         config,
         inputs={
             "base_model": base_model,

@@ -16,7 +16,7 @@ def split(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "split@1",
+        "split@2",
         config,
         inputs={"captioned": captioned},
         outputs={"train": train, "references": references, "evaluation": evaluation},

@@ -81,7 +81,7 @@ def _read(references: Path, train: Path) -> Material:
 
     material = Material(
         references=read_rows(references, ["image", "caption", "subject", "token"]),
-        train=read_rows(train, ["image", "caption"]),
+        train=read_rows(train, ["image", "caption", "subject_caption"]),
     )
     if not material.references:
         raise InputError(f"{references} holds no reference images", remedy="raise references_per_subject in split")
@@ -92,8 +92,8 @@ def _grids(config: FinetuneConfig, policy: Policy, material: Material, lora: Pat
     from likeness.training.prompts import rollout_prompts
     from likeness.training.samples import GridSampler
 
-    captions = [str(row["caption"]) for row in material.train]
-    prompts, _ = rollout_prompts(material.references, captions, config.sample_prompts, config.seed)
+    situations = [str(row["subject_caption"]) for row in material.train]
+    prompts, _ = rollout_prompts(material.references, situations, config.sample_prompts, config.seed)
     return GridSampler(
         policy.pipeline,
         prompts,
@@ -145,7 +145,7 @@ def _card(config: FinetuneConfig, counts: dict[str, int]) -> str:
 
 SPEC = StepSpec(
     name="finetune",
-    version="2",
+    version="3",
     category="alignment",
     config=FinetuneConfig,
     run=finetune,

@@ -44,14 +44,11 @@ def split(config: SplitConfig, captioned: Path, train: Path, references: Path, e
     parts = split_by_person(
         pictures, config.tokens, config.references_per_subject, config.evaluation_per_subject, config.seed
     )
-    kept = [field for field in read_schema(captioned) if field.name not in _OURS]
+    schema = read_schema(captioned)
+    kept = [field for field in schema if field.name not in _OURS]
     words = [pa.field("subject", pa.string()), pa.field("token", pa.string()), pa.field("caption", pa.string())]
-    write_shards(
-        train,
-        _train_rows(captioned, parts),
-        rows_per_shard=config.rows_per_shard,
-        schema=pa.schema([*kept, pa.field("caption", pa.string())]),
-    )
+    others = (row for row in iter_rows(captioned) if row["id"] in parts.train)
+    write_shards(train, others, rows_per_shard=config.rows_per_shard, schema=schema)
     for folder, ids in ((references, parts.references), (evaluation, parts.evaluation)):
         rows = _subject_rows(captioned, parts, ids)
         write_shards(folder, rows, rows_per_shard=config.rows_per_shard, schema=pa.schema([*kept, *words]))
@@ -76,13 +73,6 @@ def _labelled(captioned: Path, config: SplitConfig) -> list[tuple[str, str | Non
     return [(image, person) for image, person in pictures if person is not None or config.unlabelled == "train"]
 
 
-def _train_rows(captioned: Path, parts: Split) -> Iterator[dict[str, Any]]:
-    for row in iter_rows(captioned):
-        if row["id"] in parts.train:
-            row.pop("subject_caption")
-            yield row
-
-
 def _subject_rows(captioned: Path, parts: Split, ids: frozenset[str]) -> Iterator[dict[str, Any]]:
     for row in iter_rows(captioned):
         if row["id"] in ids:
@@ -93,7 +83,7 @@ def _subject_rows(captioned: Path, parts: Split, ids: frozenset[str]) -> Iterato
 
 SPEC = StepSpec(
     name="split",
-    version="1",
+    version="2",
     category="data",
     config=SplitConfig,
     run=split,

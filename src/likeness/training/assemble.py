@@ -13,7 +13,7 @@ from likeness.data.captions import without_token
 from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.training.algorithm import Algorithm, Combined
 from likeness.training.plan import Plan
-from likeness.training.prompts import rollout_prompts
+from likeness.training.prompts import rollout_prompts, subject_tokens
 from likeness.training.reward_backprop import PromptPool, RewardBackprop, RewardTerm
 from likeness.training.supervised import LatentSet, Supervised
 
@@ -27,7 +27,8 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Material:
-    """Rows with ``image`` and ``caption``; ``references`` also have ``subject`` and ``token``."""
+    """Rows with ``image`` and ``caption``; ``references`` also have ``subject`` and ``token``, ``train`` also has
+    ``subject_caption``."""
 
     references: Sequence[Row]
     train: Sequence[Row]
@@ -119,9 +120,9 @@ def _prompt_pool(
 ) -> PromptPool:
     import torch
 
-    captions = [str(row["caption"]) for row in material.train]
-    prompts, subjects = rollout_prompts(material.references, captions, plan.prompts, seed)
-    tokens = {str(row["subject"]): str(row["token"]) for row in material.references}
+    situations = [str(row["subject_caption"]) for row in material.train]
+    prompts, subjects = rollout_prompts(material.references, situations, plan.prompts, seed, plan.keep_phrases)
+    tokens = subject_tokens(material.references)
     words = [without_token(prompt, tokens[subject]) for prompt, subject in zip(prompts, subjects, strict=True)]
     identity: Any = next((term.reward for term in terms if term.name == "identity"), None)
     if identity is None:

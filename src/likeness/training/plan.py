@@ -35,7 +35,8 @@ class Plan(TrainerConfig):
     """Trainer, LoRA, rollout and loss weights of one fine-tuning run.
 
     ``late``: first and last index, counted from pure noise, of the rollout step that carries the gradient (ID-Aligner's
-    T1, T2). ``rewards``: name on the plug-point -> weight (the alphas of ID-Aligner's eq. 9); with none, no rollout.
+    T1, T2). ``prompts``: how many are rolled out, each phrase of a situation kept with probability ``keep_phrases``.
+    ``rewards``: name on the plug-point -> weight (the alphas of ID-Aligner's eq. 9); with none, no rollout.
     ``denoising_weight``: denoising loss on the references; ``prior_weight``: on other people's images (DreamBooth's
     prior preservation).
     """
@@ -47,6 +48,7 @@ class Plan(TrainerConfig):
     rollout_steps: int = Field(4, gt=0)
     late: tuple[int, int] = (2, 3)
     prompts: int = Field(64, gt=0)
+    keep_phrases: float = Field(1.0, ge=0, le=1)
     rewards: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     denoising_weight: float = Field(1.0, ge=0)
     prior_weight: float = Field(0.0, ge=0)

@@ -1,7 +1,7 @@
-"""Prompts for reward rollouts: each subject's token with the variable phrases of the training captions.
+"""Prompts for reward rollouts: each subject's token in the situations of the training pictures.
 
-A caption is ``HEAD, phrase, phrase, …``. References name no identity attribute, so the phrases they use are the
-variable vocabulary; a training caption reduced to that vocabulary describes a situation without describing a person.
+A training picture's subject caption ("a portrait of {token} person, smiling, blue hoodie") says what varies and not who
+it is, so with a subject's token in its place it asks for that subject in a situation the references do not show.
 """
 
 from __future__ import annotations
@@ -10,37 +10,29 @@ import random
 from collections.abc import Mapping, Sequence
 
 from likeness.core.seeds import derive_seed
+from likeness.data.captions import TOKEN
 
 
-def split_caption(caption: str) -> tuple[str, tuple[str, ...]]:
-    """Head and phrases of a caption."""
-    head, *phrases = (part.strip() for part in caption.split(","))
-    return head, tuple(phrases)
-
-
-def subject_heads(references: Sequence[Mapping[str, object]]) -> dict[str, str]:
-    """Head of each subject's captions ("a portrait of sks person"), by subject, in order of subject."""
-    heads = {str(row["subject"]): split_caption(str(row["caption"]))[0] for row in references}
-    return dict(sorted(heads.items()))
-
-
-def situations(reference_captions: Sequence[str], training_captions: Sequence[str]) -> list[tuple[str, ...]]:
-    """Distinct combinations of variable phrases, sorted; never empty (the bare head is one)."""
-    vocabulary = {phrase for caption in reference_captions for phrase in split_caption(caption)[1]}
-    found = {
-        tuple(phrase for phrase in split_caption(caption)[1] if phrase in vocabulary)
-        for caption in (*reference_captions, *training_captions)
-    }
-    return sorted(found - {()}) or [()]
+def subject_tokens(references: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """Token of each subject, in order of subject."""
+    return dict(sorted((str(row["subject"]), str(row["token"])) for row in references))
 
 
 def rollout_prompts(
-    references: Sequence[Mapping[str, object]], training_captions: Sequence[str], count: int, seed: int
+    references: Sequence[Mapping[str, object]], situations: Sequence[str], count: int, seed: int, keep: float = 1.0
 ) -> tuple[list[str], list[str]]:
-    """``count`` prompts and the subject of each: subjects in turn, situations drawn without order luck."""
-    heads = subject_heads(references)
-    pool = situations([str(row["caption"]) for row in references], training_captions)
+    """``count`` prompts and the subject of each: subjects in turn, situations drawn without order luck.
+
+    ``situations``: subject captions with ``{token}``. ``keep``: probability that each comma-separated phrase after the
+    first stays: people ask for one thing or for many, and a tuned model has to do both.
+    """
+    tokens = subject_tokens(references)
+    pool, subjects = sorted(set(situations)), list(tokens)
     draw = random.Random(derive_seed(seed, "rollout prompts"))
-    subjects = list(heads)
     chosen = [subjects[i % len(subjects)] for i in range(count)]
-    return [", ".join((heads[subject], *draw.choice(pool))) for subject in chosen], chosen
+    return [_shorten(draw.choice(pool), keep, draw).replace(TOKEN, tokens[subject]) for subject in chosen], chosen
+
+
+def _shorten(caption: str, keep: float, draw: random.Random) -> str:
+    head, *phrases = caption.split(", ")
+    return ", ".join([head, *(phrase for phrase in phrases if draw.random() < keep)])
