@@ -33,7 +33,9 @@ CLAIMS = (("identity", BASE), ("identity", INCUMBENT), ("prompt_fidelity", BASE)
 def compare(plan: Plan) -> Path:
     """Train the control and evaluate candidate, control and base together; returns the evaluation's folder."""
     folder = plan.root / "control"
-    control = run_again(plan, "finetune", folder, {"recipe": CONTROL, "rewards": {}})["lora"]
+    losses = plan.configs["finetune"].model_dump()["losses"]
+    others = {name: settings for name, settings in losses.items() if name != "reward_backprop"}
+    control = run_again(plan, "finetune", folder, {"recipe": CONTROL, "rewards": {}, "losses": others})["lora"]
     return run_again(plan, "evaluate", folder, {}, incumbent=control)["evaluation_result"]
 
 

@@ -34,8 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = plan_of(arguments.profile, None, arguments.root)
     folder = plan.root / "planted_bad"
-    changes = {"recipe": IDENTITY_ONLY.name, "steps": arguments.steps, "prior_weight": 0.0}
-    settings = {**IDENTITY_ONLY.settings, **changes}
+    settings = {**IDENTITY_ONLY.settings, "recipe": IDENTITY_ONLY.name, "steps": arguments.steps}
     lora = run_again(plan, "finetune", folder, settings)["lora"]
     result = run_again(plan, "evaluate", folder, {}, lora=lora)["evaluation_result"]
     decision = run_again(plan, "gate", folder, {}, lora=lora, evaluation_result=result)["decision"]

@@ -8,18 +8,22 @@ from typing import Any
 
 import torch
 
+from likeness.models.families import latent_shape
 from likeness.models.generator import load_pipeline
-from likeness.models.policy import Policy, add_lora
-from likeness.rewards.base import Conditions
-from likeness.training.algorithm import Algorithm, Combined
-from likeness.training.reward_backprop import PromptPool, RewardBackprop, RewardTerm
+from likeness.models.policy import Policy, make_policy
+from likeness.rewards.base import Conditions, Plain
+from likeness.training.algorithm import Algorithm, Combined, Slots, StepOutput
+from likeness.training.bench import PromptPool
+from likeness.training.plan import Plan
+from likeness.training.reward_backprop import RewardBackprop, RewardBackpropSettings
 from likeness.training.supervised import LatentSet, Supervised
+from likeness.training.terms import Terms
 
 PROMPTS = ["a portrait of sks person, smiling", "a portrait of sks person, sad", "a portrait of ukj person"]
 
 
 @dataclass(frozen=True)
-class Redness:
+class Redness(Plain):
     """Mean red minus mean of green and blue."""
 
     differentiable: bool = True
@@ -30,23 +34,54 @@ class Redness:
         return red - (green + blue) / 2
 
 
-def policy_of(folder: Path, seed: int = 0, **settings: Any) -> Policy:
-    return add_lora(load_pipeline(folder), **{"rank": 4, "alpha": 4.0, "seed": seed} | settings)
+def policy_of(folder: Path, seed: int = 0, *, gradient_checkpointing: bool = False, **settings: Any) -> Policy:
+    """A policy with one LoRA, or the adapters of ``trainable``."""
+    trainable = settings.pop("trainable", {"lora": {"rank": 4, "alpha": 4.0} | settings})
+    adapters = Plan(trainable=trainable).adapters()
+    return make_policy(load_pipeline(folder), adapters, seed, gradient_checkpointing=gradient_checkpointing)
 
 
-def toy_reward(policy: Policy, late: tuple[int, int] = (2, 3)) -> RewardBackprop:
-    pool = PromptPool.encode(policy.pipeline, PROMPTS, None)
-    return RewardBackprop.build(policy.pipeline, [RewardTerm("red", Redness(), 1.0)], pool, steps=4, late=late)
+def toy_pool(policy: Policy, embeddings: torch.Tensor | None = None) -> PromptPool:
+    return PromptPool(policy.prompts(PROMPTS), tuple(PROMPTS), embeddings)
 
 
-def toy_denoising(policy: Policy, weight: float = 1.0) -> Supervised:
+def toy_reward(policy: Policy, late: tuple[int, int] = (2, 3), **settings: Any) -> RewardBackprop:
+    chosen = RewardBackpropSettings(**{"steps": 4, "late": late} | settings)
+    chain = policy.path.chain(chosen.steps)
+    terms = Terms({"red": (1.0, Redness())})
+    return RewardBackprop(chosen, terms, toy_pool(policy), chain, latent_shape(policy.pipeline))
+
+
+def toy_denoising(policy: Policy) -> Supervised:
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
-    return Supervised("denoising", LatentSet.encode(policy.pipeline, images, PROMPTS), weight)
+    return Supervised("denoising", LatentSet.encode(policy, images, PROMPTS))
 
 
 def toy_algorithm(policy: Policy) -> Algorithm:
-    return Combined((toy_reward(policy), toy_denoising(policy, 0.1)))
+    return Combined({"reward": (1.0, toy_reward(policy)), "denoising": (0.1, toy_denoising(policy))})
 
 
 def state(policy: Policy) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in policy.unet.state_dict().items()}
+    return {name: p.detach().clone() for name, p in policy.network.state_dict().items()}
+
+
+def run_step(algorithm: Algorithm, policy: Policy, slots: Slots) -> StepOutput:
+    """One whole step as the trainer takes it, in one micro-batch."""
+    algorithm.prepare(policy, slots)
+    return algorithm.step(policy, slots)
+
+
+def gradients(policy: Policy, loss: torch.Tensor) -> torch.Tensor:
+    """Gradient of the summed ``loss`` with respect to all trained parameters, as one vector."""
+    parameters = list(policy.trainable().values())
+    found = torch.autograd.grad(loss.sum(), parameters, allow_unused=True)
+    return torch.cat(
+        [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)]
+    )
+
+
+def disturb(policy: Policy, scale: float = 0.3) -> None:
+    """As after training: a LoRA's B is 0 at first, and so would be its effect."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in policy.trainable().values():
+        parameter.data.add_(scale * torch.randn(parameter.shape, generator=generator))

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from likeness.core.errors import ConfigError
-from likeness.diffusion.path import PARAMETERISATIONS, NoisePath, ddim_timesteps
+from likeness.diffusion.path import PARAMETERISATIONS, NoisePath
 from tiny import BETAS, ddim
 
 KINDS = tuple(PARAMETERISATIONS)
@@ -55,14 +55,15 @@ def test_signal_and_noise_power_sum_to_one_and_noise_grows() -> None:
 @pytest.mark.parametrize("steps", [4, 7, 20])
 def test_a_chain_of_steps_is_diffusers_own(kind: str, steps: int) -> None:
     scheduler = ddim(kind)
-    path, chain = NoisePath.from_scheduler(scheduler), ddim_timesteps(scheduler, steps)
+    path = NoisePath.from_scheduler(scheduler)
+    chain = path.chain(steps)
     scheduler.set_timesteps(steps)
     assert [t for t, _ in chain] == scheduler.timesteps.tolist()
     ours = theirs = latents(2)
     for index, (t, t_next) in enumerate(chain):
         prediction = latents(10 + index)
         batch_t, batch_next = torch.full((5,), t), torch.full((5,), t_next)
-        ours = path.ddim_step(prediction, ours, batch_t, batch_next)
+        ours = path.transition(prediction, ours, batch_t, batch_next).mean
         theirs = scheduler.step(prediction, t, theirs).prev_sample
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
@@ -71,7 +72,7 @@ def test_a_step_with_the_true_prediction_stays_on_the_path() -> None:
     path = NoisePath.from_scheduler(ddim())
     x0, eps = latents(0), latents(1)
     t, t_next = torch.full((5,), 749), torch.full((5,), 499)
-    stepped = path.ddim_step(path.target(x0, eps, t), path.add_noise(x0, eps, t), t, t_next)
+    stepped = path.transition(path.target(x0, eps, t), path.add_noise(x0, eps, t), t, t_next).mean
     torch.testing.assert_close(stepped, path.add_noise(x0, eps, t_next), atol=1e-5, rtol=1e-4)
 
 
@@ -80,7 +81,7 @@ def test_another_family_of_scheduler_gives_the_same_path() -> None:
     euler = EulerDiscreteScheduler(**BETAS, steps_offset=1, timestep_spacing="leading")
     path = NoisePath.from_scheduler(euler)
     torch.testing.assert_close(path.alphas_cumprod, euler.alphas_cumprod)
-    assert ddim_timesteps(euler, 4) == ((751, 501), (501, 251), (251, 1), (1, -1))
+    assert path.chain(4) == ((751, 501), (501, 251), (251, 1), (1, -1))
 
 
 def test_an_unknown_prediction_type_is_named() -> None:

@@ -8,15 +8,9 @@ import pytest
 import torch
 
 from likeness.core.errors import InputError
-from likeness.models.generator import (
-    decode_latents,
-    encode_moments,
-    encode_prompts,
-    generate,
-    latent_shape,
-    load_lora,
-    load_pipeline,
-)
+from likeness.models.families import encode_prompts, latent_shape
+from likeness.models.generator import decode_latents, encode_moments, generate, load_pipeline
+from likeness.models.policy import tuned
 
 PROMPTS = ["a portrait of a person, smiling", "a portrait of a person, sad", "a person"]
 FAMILIES = ("sd15_folder", "sdxl_folder")
@@ -63,5 +57,5 @@ def test_moments_and_decoding_are_inverse_shapes_and_decoding_has_a_gradient(sd1
 def test_a_folder_that_is_no_pipeline_is_named(tmp_path: Path, sd15_folder: Path) -> None:
     with pytest.raises(InputError, match=r"model_index\.json"):
         load_pipeline(tmp_path)
-    with pytest.raises(InputError, match="pytorch_lora_weights"):
-        load_lora(load_pipeline(sd15_folder), tmp_path)
+    with pytest.raises(InputError, match="pytorch_lora_weights"), tuned(load_pipeline(sd15_folder), tmp_path):
+        pass

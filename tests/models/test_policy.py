@@ -13,9 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from likeness.core.io import digest_file
-from likeness.models.generator import LORA_FILE, generate, load_lora, load_pipeline, unload_lora
-from likeness.models.policy import Policy
-from tiny_training import PROMPTS, policy_of
+from likeness.models.adapters.lora import FILE as LORA_FILE
+from likeness.models.generator import generate, load_pipeline
+from likeness.models.policy import tuned
+from tiny_training import PROMPTS, disturb, policy_of, run_step
 
 FAMILIES = ("sd15_folder", "sdxl_folder")
 SAMPLING = {"steps": 2, "guidance_scale": 2.0, "batch": 3}
@@ -58,13 +59,6 @@ for base, lora in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
-def disturb(policy: Policy) -> None:
-    """As after training: B is 0 at first, and so would be the LoRA's effect."""
-    generator = torch.Generator().manual_seed(1)
-    for parameter in policy.trainable().values():
-        parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-
-
 def test_plain_diffusers_loads_the_lora_and_draws_the_same(
     sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
 ) -> None:
@@ -83,7 +77,7 @@ def test_plain_diffusers_loads_the_lora_and_draws_the_same(
         loaded = load_file(tmp_path / name / "plain.safetensors")
         ours = generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING)
         torch.testing.assert_close(loaded.pop("images"), ours, atol=1e-5, rtol=0)
-        trained = {key.replace(".likeness.", ".A."): p for key, p in policy.trainable().items()}
+        trained = {k.removeprefix("unet.").replace(".likeness.", ".A."): p for k, p in policy.trainable().items()}
         assert loaded.keys() == trained.keys()
         assert all(torch.equal(loaded[key], trained[key]) for key in loaded)
 
@@ -97,14 +91,13 @@ def test_adapter_off_and_unloaded_are_the_base_model(
     policy = policy_of(request.getfixturevalue(family))
     torch.testing.assert_close(generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING), plain, atol=1e-6, rtol=0)
     disturb(policy)
-    tuned = generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING)
-    assert (tuned - plain).abs().max() > 1e-4
+    trained = generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING)
+    assert (trained - plain).abs().max() > 1e-4
     with policy.reference():
         torch.testing.assert_close(generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING), plain, atol=1e-6, rtol=0)
     policy.save(tmp_path)
-    load_lora(base, tmp_path)
-    torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), tuned, atol=1e-5, rtol=0)
-    unload_lora(base)
+    with tuned(base, tmp_path):
+        torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), trained, atol=1e-5, rtol=0)
     torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), plain, rtol=0, atol=0)
 
 
@@ -136,7 +129,7 @@ def test_gradient_checkpointing_changes_no_gradient(sd15_folder: Path, tmp_path:
     for checkpointing in (False, True):
         policy = policy_of(sd15_folder, gradient_checkpointing=checkpointing)
         disturb(policy)
-        toy_algorithm(policy).step(policy, Slots(0, 0, 0, 2)).loss.sum().backward()
+        run_step(toy_algorithm(policy), policy, Slots(0, 0, 0, 2)).loss.sum().backward()
         gradients.append({name: p.grad for name, p in policy.trainable().items()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)

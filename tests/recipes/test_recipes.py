@@ -36,6 +36,16 @@ def test_the_config_records_what_the_recipe_settled_and_what_params_overrode() -
     config = parse_config(FinetuneConfig, {"recipe": "id_aligner_lora", "steps": 7}, "params.yaml [finetune]")
     assert (config.steps, config.rewards["identity"], config.rewards["appeal"]) == (7, 0.2, 0.001)
     assert FinetuneConfig.model_validate(config.model_dump()) == config
+
+
+def test_losses_that_params_name_are_all_there_are_and_keep_the_recipes_settings() -> None:
+    losses = {"reward_backprop": {"share": 2}, "prior": {"images": 9}}
+    config = FinetuneConfig.model_validate({"recipe": "id_aligner_lora", "losses": losses})
+    assert set(config.losses) == set(losses)
+    assert config.losses["reward_backprop"] == {
+        "weight": 1.0, "steps": 4, "late": [2, 3], "through": "predict", "share": 2, "spread": "late"
+    }  # fmt: skip
+    assert FinetuneConfig.model_validate(config.model_dump()) == config
     assert FinetuneConfig.model_validate(json.loads(config.model_dump_json())) == config
 
 
@@ -44,10 +54,14 @@ def test_the_config_records_what_the_recipe_settled_and_what_params_overrode() -
     [
         ({"recipe": "id_alinger_lora"}, UnknownNameError, "id_aligner_lora"),
         ({"stepz": 7}, ConfigError, "steps"),
-        ({"rollout_steps": 3}, ConfigError, r"0\.\.2"),
-        ({"late": [3, 2]}, ConfigError, "late"),
-        ({"recipe": "denoising_lora", "denoising_weight": 0}, ConfigError, "nothing to learn"),
-        ({"rank": 0}, ConfigError, "rank"),
+        ({"losses": {"reward_backprop": {"steps": 3}}}, ConfigError, r"0\.\.2"),
+        ({"losses": {"reward_backprop": {"late": [3, 2]}}}, ConfigError, "late"),
+        ({"losses": {"reward_backprop": {"lat": [3, 2]}}}, ConfigError, r"losses\.reward_backprop.*'late'"),
+        ({"losses": {"reward_backpropp": {}}}, UnknownNameError, "reward_backprop"),
+        ({"losses": {"denoising": {"weight": 0}}}, ConfigError, r"losses\.denoising\.weight"),
+        ({"losses": {}}, ConfigError, "nothing to learn"),
+        ({"trainable": {"lora": {"rank": 0}}}, ConfigError, "rank"),
+        ({"trainable": {"lore": {}}}, UnknownNameError, "lora"),
         ({"rewards": {"identiy": 1.0}}, UnknownNameError, "identity"),
         ({"rewards": {"identity": -1.0}}, ConfigError, "rewards"),
     ],

@@ -19,6 +19,7 @@ from likeness.evaluation.scores import Scores
 from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_person, labels, persons
 from likeness.steps.evaluate import METRIC_NAMES, SPEC, EvaluateConfig
 from rendered import pixels
+from tiny_training import disturb, policy_of
 
 PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits-judge"
 CONFIG = EvaluateConfig(threads=1, prompts=4, steps=2, batch=3, det_size=64, sample_prompts=2, resamples=200)
@@ -65,14 +66,8 @@ def _oracle(folder: Path) -> Path:
 
 
 def _lora(folder: Path, base: Path) -> Path:
-    from likeness.models.generator import load_pipeline
-    from likeness.models.policy import add_lora
-
-    policy = add_lora(load_pipeline(base), rank=2, alpha=2, seed=0)
-    with torch.no_grad():
-        for name, parameter in policy.pipeline.unet.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(0, 0.5)
+    policy = policy_of(base, rank=2, alpha=2.0)
+    disturb(policy, 0.5)
     folder.mkdir()
     policy.save(folder)
     return folder

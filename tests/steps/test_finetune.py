@@ -17,11 +17,13 @@ from likeness.core.step import execute
 from likeness.data.captions import TOKEN
 from likeness.data.images import encode_png
 from likeness.data.shards import read_rows, write_shards
+from likeness.models.adapters.lora import FILE as LORA_FILE
 from likeness.models.embedded.portraits import VARIABLE, caption, draw, draw_person, persons
-from likeness.models.generator import LORA_FILE, load_lora, load_pipeline
-from likeness.rewards.compose import RewardAssets
+from likeness.models.generator import load_pipeline
+from likeness.models.policy import tuned
+from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.steps.finetune import SPEC, FinetuneConfig
-from likeness.training.assemble import image_tensor, mean_embeddings, prior_rows, reward_terms
+from likeness.training.bench import draw_rows, image_tensor, mean_embeddings
 from rendered import pixels
 
 PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits"
@@ -31,7 +33,7 @@ SMALL: dict[str, Any] = {
     "steps": 2,
     "batch": 2,
     "prompts": 4,
-    "rank": 2,
+    "trainable": {"lora": {"rank": 2}},
     "sample_steps": 1,
     "sample_prompts": 2,
 }
@@ -99,7 +101,10 @@ def run(inputs: dict[str, Path], out: Path, **settings: Any) -> dict[str, Any]:
 def test_id_aligner_writes_a_lora_its_curves_grids_and_card_and_does_so_again(
     inputs: dict[str, Path], sd15_folder: Path, tmp_path: Path
 ) -> None:
-    settings = {"rewards": {"identity": 0.2, "appeal": 0.1, "structure": 0.1}, "prior_weight": 0.5, "prior_images": 3}
+    settings = {
+        "rewards": {"identity": 0.2, "appeal": 0.1, "structure": 0.1},
+        "losses": {"reward_backprop": {}, "denoising": {}, "prior": {"weight": 0.5, "images": 3}},
+    }
     metrics = run(inputs, tmp_path / "one" / "lora", **settings)
     run(inputs, tmp_path / "two" / "lora", **settings)
     lora = tmp_path / "one" / "lora"
@@ -129,7 +134,8 @@ def test_id_aligner_writes_a_lora_its_curves_grids_and_card_and_does_so_again(
     assert record["counts"]["decodes"] == 4
     assert metrics["unet_backwards"] == 12
     assert "2404.15449" in (lora / "README.md").read_text("utf-8")
-    load_lora(load_pipeline(sd15_folder), lora)
+    with tuned(load_pipeline(sd15_folder), lora):
+        pass
     assert (lora / LORA_FILE).stat().st_size < 200_000
 
 
@@ -140,18 +146,17 @@ def test_the_baseline_decodes_nothing_and_needs_no_reward(inputs: dict[str, Path
 
 
 def test_the_real_recogniser_tells_the_subjects_apart(inputs: dict[str, Path]) -> None:
-    plan = FinetuneConfig.model_validate(SMALL | {"recipe": "identity_only"})
     assets = RewardAssets(inputs["reward"], inputs["encoder"], PACK, det_size=64)
-    (term,) = reward_terms(plan, assets)
-    assert (term.name, term.best, term.zero_means_missed) == ("identity", 1.0, True)
+    reward: Any = REWARDS.get("identity")(assets)
+    assert (reward.best, reward.needs_references, reward.zero_means_missed) == (1.0, True, True)
     rows = read_rows(inputs["references"], ["image", "subject"])
     subjects = [row["subject"] for row in rows]
-    means = mean_embeddings(term.reward, image_tensor(rows, 64), subjects)
+    means = mean_embeddings(reward, image_tensor(rows, 64), subjects)
     first, second = means.values()
     assert first.norm().item() == pytest.approx(1, abs=1e-5)
-    keypoints, found = term.reward.find(image_tensor(rows, 64))
+    keypoints, found = reward.find(image_tensor(rows, 64))
     assert found.any()
-    own = term.reward.embedder.embed(image_tensor(rows, 64), keypoints)[found]
+    own = reward.embedder.embed(image_tensor(rows, 64), keypoints)[found]
     mine = torch.stack([means[s] for s, seen in zip(subjects, found.tolist(), strict=True) if seen])
     assert (own * mine).sum(1).min() > 0.5 > float(first @ second)
 
@@ -165,7 +170,7 @@ def test_a_subject_without_a_face_is_named(inputs: dict[str, Path], tmp_path: Pa
     assert not (tmp_path / "lora").exists()
 
 
-def test_prior_rows_depend_on_the_seed_alone() -> None:
+def test_draw_rows_depend_on_the_seed_alone() -> None:
     rows = [{"caption": str(i)} for i in range(20)]
-    assert prior_rows(rows, 5, 1) == prior_rows(rows, 5, 1) != prior_rows(rows, 5, 2)
-    assert prior_rows(rows, 50, 1) == rows
+    assert draw_rows(rows, 5, 1) == draw_rows(rows, 5, 1) != draw_rows(rows, 5, 2)
+    assert draw_rows(rows, 50, 1) == rows

@@ -10,22 +10,42 @@ import torch
 
 from likeness.core.errors import TrainingError
 from likeness.core.io import digest_file
-from likeness.models.generator import LORA_FILE
+from likeness.models.adapters.lora import FILE as LORA_FILE
 from likeness.models.policy import Policy
-from likeness.training.algorithm import Algorithm, Slots, StepOutput
+from likeness.training.algorithm import Algorithm, Combined, Memory, Slots, StepOutput
 from likeness.training.checkpoint import FOLDER, load_checkpoint
 from likeness.training.plan import TrainerConfig
-from likeness.training.trainer import Trainer
-from tiny_training import policy_of, state, toy_algorithm, toy_denoising
+from likeness.training.trainer import Trainer, rate_factor
+from tiny_training import policy_of, run_step, state, toy_algorithm, toy_denoising
 
 CONFIG = TrainerConfig(steps=6, batch=2, learning_rate=1e-3, checkpoint_every=2, ema_decay=0.5, warmup=3)
 
 
-class Interrupted(Algorithm):
+class Wrapped:
+    """An algorithm inside another."""
+
+    def __init__(self, inner: Algorithm) -> None:
+        self.inner = inner
+
+    def prepare(self, policy: Policy, slots: Slots) -> None:
+        self.inner.prepare(policy, slots)
+
+    def step(self, policy: Policy, slots: Slots) -> StepOutput:
+        return self.inner.step(policy, slots)
+
+    def memory(self) -> Memory:
+        return self.inner.memory()
+
+    def restore(self, memory: Memory) -> None:
+        self.inner.restore(memory)
+
+
+class Interrupted(Wrapped):
     """Stops the run at one step, as a kill would, after the checkpoints before it."""
 
     def __init__(self, inner: Algorithm, at: int) -> None:
-        self.inner, self.at = inner, at
+        super().__init__(inner)
+        self.at = at
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:
         if slots.step == self.at:
@@ -49,7 +69,7 @@ def test_training_moves_the_lora_and_leaves_everything_else_bit_identical(
     family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     policy = policy_of(request.getfixturevalue(family))
-    names = set(policy.trainable())
+    names = {name.removeprefix("unet.") for name in policy.trainable()}
     assert names
     assert all("lora_" in name for name in names)
     frozen_vae = [p.clone() for p in policy.pipeline.vae.parameters()]
@@ -86,6 +106,16 @@ def test_one_checkpoint_is_kept_and_holds_the_last_step(sd15_folder: Path, tmp_p
     assert {key.partition("/")[0] for key in checkpoint.tensors} == {"policy", "ema", "exp_avg", "exp_avg_sq", "step"}
 
 
+def test_the_rate_rises_and_falls_as_asked() -> None:
+    def curve(**settings: object) -> list[float]:
+        config = TrainerConfig.model_validate({"steps": 6, "warmup": 2} | settings)
+        return [rate_factor(config, step) for step in range(6)]
+
+    assert curve() == [0.5, 1, 1, 1, 1, 1]
+    assert curve(decay="linear") == pytest.approx([0.5, 1, 1, 0.75, 0.5, 0.25])
+    assert curve(decay="cosine") == pytest.approx([0.5, 1, 1, 0.853553, 0.5, 0.146447], abs=1e-6)
+
+
 @pytest.mark.parametrize("micro_batch", [1, 2, 3])
 def test_splitting_a_step_changes_nothing(sd15_folder: Path, tmp_path: Path, micro_batch: int) -> None:
     config = TrainerConfig(steps=2, batch=4, learning_rate=1e-3)
@@ -99,18 +129,43 @@ def test_splitting_a_step_changes_nothing(sd15_folder: Path, tmp_path: Path, mic
 def test_a_step_draws_the_same_whatever_came_before(sd15_folder: Path) -> None:
     policy = policy_of(sd15_folder)
     algorithm = toy_algorithm(policy)
-    first = algorithm.step(policy, Slots(1, 7, 0, 2)).loss
+    first = run_step(algorithm, policy, Slots(1, 7, 0, 2)).loss
     torch.manual_seed(99)
-    algorithm.step(policy, Slots(1, 8, 0, 2))
-    torch.testing.assert_close(algorithm.step(policy, Slots(1, 7, 0, 2)).loss, first, rtol=0, atol=0)
-    assert not torch.equal(algorithm.step(policy, Slots(2, 7, 0, 2)).loss, first)
+    run_step(algorithm, policy, Slots(1, 8, 0, 2))
+    torch.testing.assert_close(run_step(algorithm, policy, Slots(1, 7, 0, 2)).loss, first, rtol=0, atol=0)
+    assert not torch.equal(run_step(algorithm, policy, Slots(2, 7, 0, 2)).loss, first)
+
+
+def test_what_an_algorithm_remembers_comes_back_with_the_checkpoint(sd15_folder: Path, tmp_path: Path) -> None:
+    """A loss that depends on all steps so far: forgetting any of it at a resume would show."""
+
+    class Remembers(Wrapped):
+        total, seen = torch.zeros(1), 0
+
+        def step(self, policy: Policy, slots: Slots) -> StepOutput:
+            output = self.inner.step(policy, slots)
+            self.total, self.seen = self.total + output.loss.detach().sum(), self.seen + 1
+            return StepOutput(output.loss * (1 + self.total) / self.seen, output.metrics)
+
+        def memory(self) -> Memory:
+            return Memory({"total": self.total}, {"seen": self.seen})
+
+        def restore(self, memory: Memory) -> None:
+            self.total, self.seen = memory.tensors["total"], int(memory.values["seen"])
+
+    def build(policy: Policy) -> Algorithm:
+        return Combined({"a": (1.0, Remembers(toy_denoising(policy))), "b": (2.0, toy_denoising(policy))})
+
+    whole, _ = train(sd15_folder, tmp_path / "whole", CONFIG, build)
+    with pytest.raises(KeyboardInterrupt):
+        train(sd15_folder, tmp_path / "cut", CONFIG, lambda policy: Interrupted(build(policy), 4))
+    resumed, _ = train(sd15_folder, tmp_path / "cut", CONFIG, build)
+    for name, value in whole.trainable().items():
+        assert torch.equal(value, resumed.trainable()[name])
 
 
 def test_a_loss_that_is_not_finite_names_its_step(sd15_folder: Path, tmp_path: Path) -> None:
-    class Broken(Algorithm):
-        def __init__(self, inner: Algorithm) -> None:
-            self.inner = inner
-
+    class Broken(Wrapped):
         def step(self, policy: Policy, slots: Slots) -> StepOutput:
             output = self.inner.step(policy, slots)
             return StepOutput(output.loss / (slots.step - 1), output.metrics)

@@ -15,7 +15,7 @@ def finetune(
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
 ) -> None:
-    """Train a LoRA on the subjects' references with the recipe's rewards and losses."""
+    """Train an adapter on the subjects' references with the recipe's rewards and losses."""
     from likeness.orchestration.components import run_component
 
     run_component(

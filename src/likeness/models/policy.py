@@ -1,27 +1,28 @@
-"""The model being tuned: a frozen pipeline with a LoRA on its UNet.
+"""The model being tuned: a frozen pipeline with trainable parts.
 
-Shapes: B samples, C latent channels, h w latent size. The reference model is the policy with its adapter off: no
-second copy of the weights.
+Shapes: B samples, C latent channels, h w latent size. The reference model is the policy with its parts off: no second
+copy of the weights.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likeness.core.seeds import derive_seed
-from likeness.diffusion.path import NoisePath
-from likeness.models.generator import ADAPTER, LORA_FILE, Conditioning, decode_latents
+from likeness.core.config import Config
+from likeness.core.errors import InputError
+from likeness.diffusion.flow import path_of
+from likeness.diffusion.path import Path as NoisePath
+from likeness.models.adapters.base import ADAPTERS, Adapter, Part, attach
+from likeness.models.families import Conditioning, Family, encode_prompts, family_of, network_of
+from likeness.models.generator import decode_latents
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
-
-ATTENTION_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 @dataclass
@@ -36,28 +37,54 @@ class Counts:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """N texts to be drawn from. ``encoded``: their conditioning, made once; None where text encoders are trained."""
+
+    texts: tuple[str, ...]
+    encoded: Conditioning | None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
 @dataclass
 class Policy:
-    """``unet`` carries the LoRA named :data:`ADAPTER`; everything else is frozen."""
+    """``network``: the UNet or transformer, as the trainer has wrapped it. ``autocast``: dtype of its forwards."""
 
     pipeline: Any
     path: NoisePath
+    family: Family
+    parts: tuple[Part, ...]
+    network: Any
+    autocast: Any = None
     counts: Counts = field(default_factory=Counts)
 
-    @property
-    def unet(self) -> Any:
-        return self.pipeline.unet
-
     def predict(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The UNet's output (B, C, h, w) for latents ``x_t`` (B, C, h, w) at timesteps ``t`` (B,)."""
+        """The network's output (B, C, h, w), float32, for latents ``x_t`` (B, C, h, w) at timesteps ``t`` (B,)."""
         import torch
 
         self.counts.unet_forwards += len(x_t)
         if torch.is_grad_enabled():
             self.counts.unet_backwards += len(x_t)
-        added = dict(conditioning.added) or None
-        output: Tensor = self.unet(x_t, t, conditioning.hidden, added_cond_kwargs=added, return_dict=False)[0]
-        return output
+        with torch.autocast(x_t.device.type, self.autocast, enabled=self.autocast is not None):
+            output = self.family.call(self.network, x_t, t.to(x_t.device), conditioning)
+        return output.float() if self.autocast is not None else output
+
+    def prompts(self, texts: Sequence[str]) -> Prompts:
+        """Texts ready for :meth:`encode`."""
+        frozen = not any(part.trains_text for part in self.parts)
+        return Prompts(tuple(texts), encode_prompts(self.pipeline, texts) if frozen else None)
+
+    def encode(self, prompts: Prompts, index: Tensor) -> Conditioning:
+        """Conditioning of the prompts at ``index`` (B,), with gradient where text encoders are trained."""
+        import torch
+
+        if prompts.encoded is not None:
+            return prompts.encoded.take(index)
+        wanted, place = index.unique(return_inverse=True)
+        texts = [prompts.texts[i] for i in wanted.tolist()]
+        return encode_prompts(self.pipeline, texts, grad=torch.is_grad_enabled()).take(place)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], differentiable."""
@@ -65,70 +92,63 @@ class Policy:
         return decode_latents(self.pipeline, latents)
 
     def trainable(self) -> dict[str, Parameter]:
-        """The LoRA's parameters by name, in a fixed order."""
-        return {name: p for name, p in sorted(self.unet.named_parameters()) if p.requires_grad}
+        """All trained parameters by name, in a fixed order."""
+        return dict(sorted((name, p) for part in self.parts for name, p in part.parameters().items()))
+
+    def rates(self) -> dict[str, float]:
+        """Factor on the learning rate of each trained parameter."""
+        return {name: part.rate(name) for part in self.parts for name in part.parameters()}
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Inside, the adapter is off: the policy is the base model."""
-        self.unet.disable_adapters()
-        try:
+        """Inside, every part is off: the policy is the base model."""
+        with ExitStack() as stack:
+            for part in self.parts:
+                stack.enter_context(part.reference())
             yield
-        finally:
-            self.unet.enable_adapters()
 
     def save(self, folder: Path) -> None:
-        """Write the LoRA in diffusers' format at ``folder``; plain ``load_lora_weights`` loads it."""
-        from diffusers.utils import convert_state_dict_to_diffusers
-        from peft.utils import get_peft_model_state_dict
-
-        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.unet, adapter_name=ADAPTER))
-        metadata = _stable(self.unet.peft_config[ADAPTER].to_dict())
-
-        def write(weights: Mapping[str, Tensor], file: str) -> None:
-            _write_weights(weights, metadata, Path(file))
-
-        type(self.pipeline).save_lora_weights(
-            folder, unet_lora_layers=layers, weight_name=LORA_FILE, save_function=write
-        )
+        """Write every part at ``folder``; :func:`load_tuned` and, for a LoRA, plain diffusers load it."""
+        for part in self.parts:
+            part.save(folder)
 
 
-def _stable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Sets as sorted lists: a set's order changes from process to process, and with it the file's digest."""
-    return {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
-
-
-def _write_weights(weights: Mapping[str, Tensor], metadata: Mapping[str, Any], file: Path) -> None:
-    """One metadata key only: safetensors writes several in random order, and equal weights must give equal bytes."""
-    from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-    from safetensors.torch import save_file
-
-    prefixed = {f"unet.{key}": value for key, value in metadata.items()}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, file, metadata={LORA_ADAPTER_METADATA_KEY: json.dumps(prefixed, sort_keys=True)})
-
-
-def add_lora(
-    pipeline: Any,
-    *,
-    rank: int,
-    alpha: float,
-    targets: tuple[str, ...] = ATTENTION_PROJECTIONS,
-    seed: int,
-    gradient_checkpointing: bool = False,
+def make_policy(
+    pipeline: Any, trainable: Mapping[str, Config], seed: int, *, gradient_checkpointing: bool = False
 ) -> Policy:
-    """Put a fresh LoRA (B = 0, so the policy starts as the base model) on the pipeline's UNet.
+    """A policy that starts as the base model. ``trainable``: adapter's name -> its settings.
 
-    ``alpha / rank`` scales the update. ``gradient_checkpointing`` trades a second forward for memory.
+    ``gradient_checkpointing`` trades a second forward for memory.
     """
-    import torch
-    from peft import LoraConfig
-
-    settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "lora"))
-        pipeline.unet.add_adapter(settings, adapter_name=ADAPTER)
+    parts = attach(pipeline, trainable, seed)
+    network = network_of(pipeline)
     if gradient_checkpointing:
-        pipeline.unet.enable_gradient_checkpointing()
+        network.enable_gradient_checkpointing()
         pipeline.vae.enable_gradient_checkpointing()
-    return Policy(pipeline, NoisePath.from_scheduler(pipeline.scheduler))
+    return Policy(pipeline, path_of(pipeline.scheduler), family_of(pipeline), parts, network)
+
+
+def _saved(folder: Path) -> list[Adapter[Any]]:
+    """The adapters that wrote into ``folder``.
+
+    Raises:
+        InputError: none did.
+    """
+    found = [adapter for adapter in map(ADAPTERS.get, ADAPTERS) if (folder / adapter.file).is_file()]
+    if not found:
+        wanted = " or ".join(ADAPTERS.get(name).file for name in ADAPTERS)
+        raise InputError(f"{folder} holds no {wanted}", remedy="give the folder that the finetune step wrote")
+    return found
+
+
+@contextmanager
+def tuned(pipeline: Any, folder: Path) -> Iterator[None]:
+    """Inside, the pipeline is tuned by what :meth:`Policy.save` wrote at ``folder``; after it, the base model again."""
+    adapters = _saved(folder)
+    for adapter in adapters:
+        adapter.load(pipeline, folder)
+    try:
+        yield
+    finally:
+        for adapter in reversed(adapters):
+            adapter.unload(pipeline)

@@ -15,7 +15,7 @@ DENOISING_LORA = add_recipe(
         ),
         status="smoke-tested",
         summary="the same LoRA trained with the denoising loss alone: the baseline of every reward recipe",
-        settings={"steps": 2000, "learning_rate": 5e-5},
+        settings={"steps": 2000, "learning_rate": 5e-5, "losses": {"denoising": {}}},
     ),
     __name__,
 )
@@ -31,7 +31,7 @@ IDENTITY_ONLY = add_recipe(
             "learning_rate": 2e-3,
             "weight_decay": 0.0,
             "rewards": {"identity": 1.0},
-            "denoising_weight": 0.0,
+            "losses": {"reward_backprop": {}},
         },
     ),
     __name__,

@@ -33,7 +33,7 @@ RECIPE = add_recipe(
             "steps": 2000,
             "learning_rate": 5e-5,
             "rewards": {"identity": 0.2, "appeal": 0.001, "structure": 0.001},
-            "denoising_weight": 1.0,
+            "losses": {"reward_backprop": {}, "denoising": {}},
         },
     ),
     __name__,

@@ -25,12 +25,34 @@ class Conditions:
     reference_embeddings: Tensor | None = None
 
 
+class Plain:
+    """The answers of a reward that looks at no face and has no best value."""
+
+    best = 0.0
+    needs_references = False
+    zero_means_missed = False
+
+
 class Reward(Protocol):
-    """``(images (B, 3, H, W) float32 in [0, 1], conditions) -> (B,) float32``."""
+    """``(images (B, 3, H, W) float32 in [0, 1], conditions) -> (B,) float32``.
+
+    ``best``: the value at which the loss of a gradient method is 0. ``needs_references``: it reads
+    ``Conditions.reference_embeddings``. ``zero_means_missed``: it is exactly 0 where no face was found, and such
+    samples are counted.
+    """
 
     @property
     def differentiable(self) -> bool:
         """Whether gradients flow from the reward to the images."""
         ...
+
+    @property
+    def best(self) -> float: ...
+
+    @property
+    def needs_references(self) -> bool: ...
+
+    @property
+    def zero_means_missed(self) -> bool: ...
 
     def __call__(self, images: Tensor, conditions: Conditions) -> Tensor: ...

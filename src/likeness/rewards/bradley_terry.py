@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from likeness.core.errors import InputError, UnknownNameError, did_you_mean
 from likeness.core.io import read_json, write_json
 from likeness.models.encoders import DualEncoder
-from likeness.rewards.base import Conditions
+from likeness.rewards.base import Conditions, Plain
 from likeness.rewards.heads import Head, HeadConfig
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ KIND = "bradley_terry"
 
 
 @dataclass(frozen=True)
-class BradleyTerryReward:
+class BradleyTerryReward(Plain):
     """Called, it is the sum of its heads (ID-Aligner eq 6: R_aes = R_appeal + R_struct)."""
 
     encoder: DualEncoder

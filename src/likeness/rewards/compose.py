@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from likeness.core.errors import ConfigError
 from likeness.core.registry import Registry
 from likeness.models.encoders import DualEncoder
-from likeness.rewards.base import Conditions, Reward
+from likeness.rewards.base import Conditions, Plain, Reward
 from likeness.rewards.bradley_terry import BradleyTerryReward
 from likeness.rewards.identity import IdentityReward
 from likeness.rewards.text import TextReward
@@ -43,7 +43,7 @@ REWARDS: Registry[Callable[[RewardAssets], Reward]] = Registry("reward", builtin
 
 
 @dataclass(frozen=True)
-class WeightedReward:
+class WeightedReward(Plain):
     """sum_i w_i R_i. :meth:`parts` gives each R_i, unweighted."""
 
     weights: Mapping[str, float]

@@ -36,6 +36,9 @@ class IdentityReward:
     seen: int = 0
     missed: int = 0
     differentiable: bool = True
+    best: float = 1.0
+    needs_references: bool = True
+    zero_means_missed: bool = True
 
     @classmethod
     def from_pack(cls, pack: Path, det_size: int = 640, threads: int = 1) -> IdentityReward:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from likeness.models.encoders import DualEncoder
-from likeness.rewards.base import Conditions
+from likeness.rewards.base import Conditions, Plain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class TextReward:
+class TextReward(Plain):
     """Cosine of image and prompt embeddings (CLIP score), in [-1, 1]."""
 
     encoder: DualEncoder

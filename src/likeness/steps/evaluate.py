@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,8 @@ def _draw(
     from tqdm import tqdm
 
     from likeness.evaluation.prompts import noise_seeds
-    from likeness.models.generator import generate, load_lora, load_pipeline, unload_lora
+    from likeness.models.generator import generate, load_pipeline
+    from likeness.models.policy import tuned
 
     pipeline = load_pipeline(base_model)
     prompts, seeds = [request.prompt for request in requests], noise_seeds(requests, config.seed)
@@ -133,23 +135,20 @@ def _draw(
     wanted = {name: lora for name, lora in variants.items() if lora is not None or name == "base"}
     with tqdm(total=len(wanted) * len(requests), desc="evaluate", unit="picture") as bar:
         for name, lora in wanted.items():
-            if lora is not None:
-                load_lora(pipeline, lora)
             out[name] = []
-            for start in range(0, len(requests), config.batch):
-                part = slice(start, start + config.batch)
-                images = generate(
-                    pipeline,
-                    prompts[part],
-                    seeds[part],
-                    steps=config.steps,
-                    guidance_scale=config.guidance_scale,
-                    batch=config.batch,
-                )
-                out[name].extend((images.permute(0, 2, 3, 1) * 255).round().byte().numpy())
-                bar.update(len(images))
-            if lora is not None:
-                unload_lora(pipeline)
+            with tuned(pipeline, lora) if lora is not None else nullcontext():
+                for start in range(0, len(requests), config.batch):
+                    part = slice(start, start + config.batch)
+                    images = generate(
+                        pipeline,
+                        prompts[part],
+                        seeds[part],
+                        steps=config.steps,
+                        guidance_scale=config.guidance_scale,
+                        batch=config.batch,
+                    )
+                    out[name].extend((images.permute(0, 2, 3, 1) * 255).round().byte().numpy())
+                    bar.update(len(images))
     return out
 
 

@@ -11,11 +11,11 @@ from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import InputError
 from likeness.core.io import write_json, write_text
 from likeness.core.step import Metrics, Resources, StepSpec
-from likeness.training.plan import RECIPES, Plan
+from likeness.training.plan import RECIPES, Plan, override
 
 if TYPE_CHECKING:
     from likeness.models.policy import Policy
-    from likeness.training.assemble import Material
+    from likeness.training.bench import Material
     from likeness.training.history import History
 
 
@@ -35,7 +35,7 @@ class FinetuneConfig(Plan):
         if not isinstance(data, dict):
             return data
         name = data.get("recipe", cls.model_fields["recipe"].default)
-        return {**RECIPES.get(name).settings, **data}
+        return override(RECIPES.get(name).settings, data)
 
 
 def finetune(
@@ -48,27 +48,22 @@ def finetune(
     faces: Path,
     lora: Path,
 ) -> Metrics:
-    """Train a LoRA on the subjects' references with the recipe's rewards and losses."""
+    """Train an adapter on the subjects' references with the recipe's rewards and losses."""
     from likeness.models.generator import load_pipeline
-    from likeness.models.policy import add_lora
+    from likeness.models.policy import make_policy
     from likeness.models.runtime import torch_session
     from likeness.rewards.compose import RewardAssets
-    from likeness.training.assemble import build_algorithm
+    from likeness.training.bench import Bench
     from likeness.training.trainer import Trainer
 
     material = _read(references, train)
     torch_session(config.seed, config.threads)
     pipeline = load_pipeline(base_model)
     assets = RewardAssets(reward=reward, encoder=encoder, faces=faces, det_size=config.det_size)
-    algorithm = build_algorithm(config, config.seed, pipeline, material, assets)
-    policy = add_lora(
-        pipeline,
-        rank=config.rank,
-        alpha=config.lora_alpha,
-        targets=config.target_modules,
-        seed=config.seed,
-        gradient_checkpointing=config.gradient_checkpointing,
+    policy = make_policy(
+        pipeline, config.adapters(), config.seed, gradient_checkpointing=config.gradient_checkpointing
     )
+    algorithm = Bench(config, config.seed, policy, material, assets).algorithm()
     trainer = Trainer(policy, algorithm, config, config.seed, lora)
     history = trainer.run(_grids(config, policy, material, lora))
     policy.save(lora)
@@ -77,7 +72,7 @@ def finetune(
 
 def _read(references: Path, train: Path) -> Material:
     from likeness.data.shards import read_rows
-    from likeness.training.assemble import Material
+    from likeness.training.bench import Material
 
     material = Material(
         references=read_rows(references, ["image", "caption", "subject", "token"]),
@@ -133,8 +128,8 @@ def _card(config: FinetuneConfig, counts: dict[str, int]) -> str:
         "",
         f"{recipe.summary[:1].upper()}{recipe.summary[1:]}. Paper: {paper}. Status: {recipe.status}.",
         "",
-        f"Rank {config.rank}, {config.steps} steps of {config.batch} samples, learning rate {config.learning_rate:g}, "
-        f"seed {config.seed}.",
+        f"Trained: {', '.join(config.trainable)}; {config.steps} steps of {config.batch} samples, learning rate "
+        f"{config.learning_rate:g}, seed {config.seed}.",
         f"Cost in samples: {', '.join(f'{value} {name}' for name, value in counts.items())}.".replace("_", " "),
         "",
         "Load it with plain diffusers: `pipeline.load_lora_weights(FOLDER)`.",

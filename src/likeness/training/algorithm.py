@@ -1,14 +1,14 @@
 """What a trainer runs: an algorithm turns a few sample slots into one loss a slot.
 
 A step has ``batch`` slots. Every random draw of a slot comes from (seed, step, slot, purpose) and from nothing else:
-not from history, so a resumed run is the undisturbed one; not from how slots are split over micro-batches.
+not from history, so a resumed run is the undisturbed one; not from how slots are split over micro-batches or processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from likeness.core.seeds import derive_seed
 
@@ -28,6 +28,14 @@ class Slots:
     first: int
     count: int
 
+    def part(self, first: int, count: int) -> Slots:
+        """The ``count`` slots from the ``first`` of these on."""
+        return Slots(self.seed, self.step, self.first + first, min(count, self.count - first))
+
+    def every(self, group: int) -> Slots:
+        """One slot for each ``group`` neighbours: what a group shares is drawn from it."""
+        return Slots(self.seed, self.step, self.first // group, -(-self.count // group))
+
     def generators(self, purpose: str) -> list[torch.Generator]:
         """One independent generator a slot."""
         import torch
@@ -42,6 +50,12 @@ class Slots:
         import torch
 
         return torch.stack([torch.randn(*shape, generator=g) for g in self.generators(purpose)])
+
+    def uniform(self, purpose: str) -> Tensor:
+        """Uniform float32 (count,) in [0, 1)."""
+        import torch
+
+        return torch.cat([torch.rand(1, generator=g) for g in self.generators(purpose)])
 
     def integers(self, low: int, high: int, purpose: str) -> Tensor:
         """Uniform int64 (count,) in [low, high)."""
@@ -58,23 +72,75 @@ class StepOutput:
     metrics: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What an algorithm carries from step to step, for a checkpoint: rollouts still in use, histories of rewards."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Algorithm(Protocol):
-    """One way to learn."""
+    """One way to learn. A step is one ``prepare`` over all its slots, then a ``step`` for each micro-batch of them."""
+
+    def prepare(self, policy: Policy, slots: Slots) -> None:
+        """Whatever needs no gradient and all slots of a step: rollouts, rewards, advantages."""
+        ...
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput: ...
+
+    def memory(self) -> Memory: ...
+
+    def restore(self, memory: Memory) -> None: ...
+
+
+class Stateless:
+    """An algorithm that carries nothing from step to step."""
+
+    def prepare(self, policy: Policy, slots: Slots) -> None:
+        return
+
+    def memory(self) -> Memory:
+        return Memory()
+
+    def restore(self, memory: Memory) -> None:
+        return
 
 
 @dataclass(frozen=True)
 class Combined:
-    """The sum of several algorithms' losses on the same slots."""
+    """The weighted sum of several algorithms' losses on the same slots. ``parts``: name -> (weight, algorithm)."""
 
-    parts: tuple[Algorithm, ...]
+    parts: Mapping[str, tuple[float, Algorithm]]
+
+    def prepare(self, policy: Policy, slots: Slots) -> None:
+        for _, algorithm in self.parts.values():
+            algorithm.prepare(policy, slots)
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:
-        outputs = [part.step(policy, slots) for part in self.parts]
-        loss = outputs[0].loss
-        metrics = dict(outputs[0].metrics)
-        for output in outputs[1:]:
-            loss = loss + output.loss
+        losses: list[Tensor] = []
+        metrics: dict[str, Tensor] = {}
+        for weight, algorithm in self.parts.values():
+            output = algorithm.step(policy, slots)
+            losses.append(weight * output.loss)
             metrics |= output.metrics
-        return StepOutput(loss, metrics)
+        return StepOutput(sum(losses[1:], losses[0]), metrics)
+
+    def memory(self) -> Memory:
+        tensors: dict[str, Tensor] = {}
+        values: dict[str, Any] = {}
+        for name, (_, algorithm) in self.parts.items():
+            held = algorithm.memory()
+            tensors |= {f"{name}/{key}": value for key, value in held.tensors.items()}
+            values |= {f"{name}/{key}": value for key, value in held.values.items()}
+        return Memory(tensors, values)
+
+    def restore(self, memory: Memory) -> None:
+        for name, (_, algorithm) in self.parts.items():
+            own = f"{name}/"
+            algorithm.restore(
+                Memory(
+                    {k.removeprefix(own): v for k, v in memory.tensors.items() if k.startswith(own)},
+                    {k.removeprefix(own): v for k, v in memory.values.items() if k.startswith(own)},
+                )
+            )

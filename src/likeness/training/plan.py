@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from likeness.core.config import Config
+from likeness.core.config import Config, parse_config
 from likeness.core.errors import ConfigError
 from likeness.core.registry import Registry
+from likeness.models.adapters.base import ADAPTERS
 from likeness.rewards.compose import REWARDS
 
+if TYPE_CHECKING:
+    from likeness.training.algorithm import Algorithm
+    from likeness.training.bench import Bench
+
+C = TypeVar("C", bound=Config)
 Status = Literal["reproduced", "smoke-tested", "sketch"]
+WEIGHT = "weight"
+
+
+@dataclass(frozen=True)
+class AlgorithmSpec(Generic[C]):
+    """One way to learn, by name: its settings, and how it is built from them and what a run is built from."""
+
+    config: type[C]
+    build: Callable[[C, Bench], Algorithm]
+
+
+ALGORITHMS: Registry[AlgorithmSpec[Any]] = Registry(
+    "algorithm", builtin=("likeness.training.reward_backprop", "likeness.training.supervised")
+)
 
 
 class TrainerConfig(Config):
-    """Optimisation. ``batch`` slots a step, ``micro_batch`` at a time (0: all at once); ``ema_decay`` 0: no average."""
+    """Optimisation. ``batch`` slots a step, ``micro_batch`` at a time (0: all at once); ``ema_decay`` 0: no average.
+
+    The learning rate rises over ``warmup`` steps, then falls to 0 at the last step unless ``decay`` is none.
+    """
 
     steps: int = Field(100, gt=0)
     batch: int = Field(8, gt=0)
     micro_batch: int = Field(0, ge=0)
     learning_rate: float = Field(5e-5, gt=0)
     warmup: int = Field(0, ge=0)
+    decay: Literal["none", "linear", "cosine"] = "none"
     weight_decay: float = Field(0.01, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.0, ge=0, lt=1)
@@ -32,43 +56,21 @@ class TrainerConfig(Config):
 
 
 class Plan(TrainerConfig):
-    """Trainer, LoRA, rollout and loss weights of one fine-tuning run.
+    """One fine-tuning run.
 
-    ``late``: first and last index, counted from pure noise, of the rollout step that carries the gradient (ID-Aligner's
-    T1, T2). ``prompts``: how many are rolled out, each phrase of a situation kept with probability ``keep_phrases``.
-    ``rewards``: name on the plug-point -> weight (the alphas of ID-Aligner's eq. 9); with none, no rollout.
-    ``denoising_weight``: denoising loss on the references; ``prior_weight``: on other people's images (DreamBooth's
-    prior preservation).
+    ``trainable``: adapter -> its settings. ``losses``: algorithm -> ``weight`` and settings; their sum is minimised.
+    ``rewards``: reward -> weight (the alphas of ID-Aligner's eq. 9), for the algorithms that learn from rewards.
+    ``prompts``: how many are rolled out, each phrase of a situation kept with probability ``keep_phrases``.
     """
 
-    rank: int = Field(8, gt=0)
-    lora_alpha: float = Field(8.0, gt=0)
-    target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    trainable: Mapping[str, Mapping[str, Any]] = Field(default={"lora": {}}, validate_default=True)
+    losses: Mapping[str, Mapping[str, Any]] = Field(default={"denoising": {}}, validate_default=True)
+    rewards: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     gradient_checkpointing: bool = False
-    rollout_steps: int = Field(4, gt=0)
-    late: tuple[int, int] = (2, 3)
     prompts: int = Field(64, gt=0)
     keep_phrases: float = Field(1.0, ge=0, le=1)
-    rewards: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    denoising_weight: float = Field(1.0, ge=0)
-    prior_weight: float = Field(0.0, ge=0)
-    prior_images: int = Field(256, gt=0)
     sample_steps: int = Field(4, gt=0)
     sample_guidance: float = Field(3.5, ge=0)
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if not 0 <= self.late[0] <= self.late[1] < self.rollout_steps:
-            raise ConfigError(
-                f"late {list(self.late)} is not a range within 0..{self.rollout_steps - 1}",
-                remedy="set late to the first and last index of a rollout step, counted from pure noise",
-            )
-        if not self.rewards and self.denoising_weight + self.prior_weight == 0:
-            raise ConfigError(
-                "no reward, and every loss weight is 0: there is nothing to learn",
-                remedy="name a reward under rewards, or set denoising_weight or prior_weight above 0",
-            )
-        return self
 
     @field_validator("rewards")
     @classmethod
@@ -76,6 +78,38 @@ class Plan(TrainerConfig):
         for name in value:
             REWARDS.get(name)  # a misspelt reward fails before anything is trained
         return value
+
+    @field_validator("trainable")
+    @classmethod
+    def _fill_trainable(cls, value: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Every setting with its default, so that lineage records what was used."""
+        return {
+            name: parse_config(ADAPTERS.get(name).config, given or {}, f"trainable.{name}").model_dump(mode="json")
+            for name, given in value.items()
+        }
+
+    @field_validator("losses")
+    @classmethod
+    def _fill_losses(cls, value: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        filled = {}
+        for name, given in value.items():
+            settings = dict(given or {})
+            weight = float(settings.pop(WEIGHT, 1.0))
+            if not weight > 0:
+                raise ConfigError(f"losses.{name}.weight is {weight:g}", remedy=f"leave {name} out or raise its weight")
+            known = parse_config(ALGORITHMS.get(name).config, settings, f"losses.{name}").model_dump(mode="json")
+            filled[name] = {WEIGHT: weight, **known}
+        return filled
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> Self:
+        if not self.losses or not self.trainable:
+            raise ConfigError("there is nothing to learn", remedy="name something under losses and under trainable")
+        return self
+
+    def adapters(self) -> dict[str, Config]:
+        """Validated settings of each adapter."""
+        return {n: ADAPTERS.get(n).config.model_validate(dict(given)) for n, given in self.trainable.items()}
 
 
 @dataclass(frozen=True)
@@ -100,7 +134,21 @@ class Recipe:
 
     def plan(self, overrides: Mapping[str, Any] | None = None) -> Plan:
         """The validated plan with ``overrides`` on top."""
-        return Plan.model_validate({**self.settings, **(overrides or {})})
+        return Plan.model_validate(override(self.settings, overrides or {}))
+
+
+def override(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` with ``changes`` on top.
+
+    ``losses`` and ``trainable`` of ``changes`` say which there are; those that ``settings`` has too keep its settings
+    but for the ones given. Every other value, ``rewards`` included, is replaced whole. Resolving twice changes nothing.
+    """
+    merged = {**settings, **changes}
+    for key in ("losses", "trainable"):
+        if isinstance(changes.get(key), Mapping):
+            before = settings.get(key, {})
+            merged[key] = {name: {**before.get(name, {}), **(given or {})} for name, given in changes[key].items()}
+    return merged
 
 
 RECIPES: Registry[Recipe] = Registry("recipe", ("likeness.recipes.id_aligner", "likeness.recipes.baselines"))

@@ -1,43 +1,86 @@
-"""The reward rollout: denoise without gradient to a random late step, then take one step with gradient."""
+"""Rollouts: denoising without gradient, keeping what a loss will come back to.
+
+Shapes: N rollouts, S steps of the chain, C h w latents.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from likeness.models.generator import Conditioning
+from likeness.models.families import Conditioning
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from likeness.diffusion.path import Chain
     from likeness.models.policy import Policy
 
 
-def denoise_to(
-    policy: Policy, noise: Tensor, conditioning: Conditioning, chain: tuple[tuple[int, int], ...], stop: Tensor
-) -> Tensor:
-    """Latents (B, C, h, w) after ``stop[b]`` of the chain's DDIM steps, without gradient and without guidance.
+def denoise(
+    policy: Policy, noise: Tensor, conditioning: Conditioning, chain: Chain, wanted: Tensor
+) -> dict[tuple[int, int], Tensor]:
+    """Latents on the way of a deterministic rollout, without gradient and without guidance.
 
-    Samples that have stopped are left out of later forwards.
+    Args:
+        noise: (N, C, h, w).
+        wanted: (N, S + 1) bool: before which step of the chain the latents are asked for; the last column stands for
+            the clean latents after it.
+
+    Returns:
+        (rollout, step) -> (C, h, w). A rollout stops after its last latents: later steps cost nothing.
     """
     import torch
 
+    found: dict[tuple[int, int], Tensor] = {}
     latents = noise.clone()
+    last = torch.tensor([int(row.nonzero().max()) if row.any() else -1 for row in wanted])
     with torch.no_grad():
-        for index, (t, t_next) in enumerate(chain[: int(stop.max())]):
-            active = (stop > index).nonzero().flatten()
-            at, after = torch.full_like(active, t), torch.full_like(active, t_next)
-            x_t = latents[active]
-            prediction = policy.predict(x_t, at, conditioning.take(active))
-            latents[active] = policy.path.ddim_step(prediction, x_t, at, after)
-    return latents
+        for step in range(len(chain) + 1):
+            found |= {(row, step): latents[row].clone() for row in wanted[:, step].nonzero().flatten().tolist()}
+            active = (last > step).nonzero().flatten()
+            if not len(active):
+                break
+            latents[active] = move(policy, latents[active], chain[step], conditioning.take(active))
+    return found
 
 
-def predict_clean(
-    policy: Policy, noise: Tensor, conditioning: Conditioning, chain: tuple[tuple[int, int], ...], stop: Tensor
-) -> Tensor:
-    """x0' (B, C, h, w): the chain up to step ``stop`` without gradient, the x0 prediction there with gradient."""
+def move(policy: Policy, x_t: Tensor, step: tuple[float, float], conditioning: Conditioning) -> Tensor:
+    """One deterministic step of the chain for all of ``x_t`` (B, C, h, w)."""
+    t, t_next = (policy.path.times([value] * len(x_t)) for value in step)
+    return policy.path.transition(policy.predict(x_t, t, conditioning), x_t, t, t_next).mean
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Stochastic rollouts. ``latents``: (N, S, C, h, w), ``latents[:, s]`` before step s and after step s - 1;
+    ``log_probs``: (N, S - 1) of each step under the policy that took it; ``x0``: (N, C, h, w) after the last step.
+
+    The last step of a chain draws no noise and so has no density: of S steps, S - 1 are learnt from.
+    """
+
+    latents: Tensor
+    log_probs: Tensor
+    x0: Tensor
+
+
+def sample_trajectories(
+    policy: Policy, noises: Sequence[Tensor], conditioning: Conditioning, chain: Chain, eta: float
+) -> Trajectories:
+    """Sample the chain with noise of strength ``eta``, without gradient and without guidance.
+
+    ``noises``: S tensors (N, C, h, w): the start, then what each step but the last draws.
+    """
     import torch
 
-    latents = denoise_to(policy, noise, conditioning, chain, stop)
-    t = torch.tensor([t for t, _ in chain])[stop]
-    return policy.path.to_x0(policy.predict(latents, t, conditioning), latents, t)
+    latents, log_probs = [noises[0]], []
+    with torch.no_grad():
+        for step, noise in zip(chain[:-1], noises[1:], strict=True):
+            x_t = latents[-1]
+            t, t_next = (policy.path.times([value] * len(x_t)) for value in step)
+            transition = policy.path.transition(policy.predict(x_t, t, conditioning), x_t, t, t_next, eta)
+            latents.append(transition.sample(noise))
+            log_probs.append(transition.log_prob(latents[-1]))
+        x0 = move(policy, latents[-1], chain[-1], conditioning)
+    return Trajectories(torch.stack(latents, 1), torch.stack(log_probs, 1), x0)

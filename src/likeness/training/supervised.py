@@ -1,51 +1,92 @@
-"""Denoising of given images: DreamBooth-style LoRA training, and the anchor of reward fine-tuning."""
+"""Denoising of given images: DreamBooth-style tuning, the anchor of reward fine-tuning, and its prior preservation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from likeness.models.generator import Conditioning, encode_moments, encode_prompts
-from likeness.objectives.regression import denoising_mse
-from likeness.training.algorithm import Slots, StepOutput
+from pydantic import Field
+
+from likeness.core.config import Config
+from likeness.models.generator import encode_moments
+from likeness.objectives.regression import denoising_mse, min_snr_weight
+from likeness.training.algorithm import Slots, Stateless, StepOutput
+from likeness.training.plan import ALGORITHMS, AlgorithmSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from likeness.models.policy import Policy
+    from likeness.models.policy import Policy, Prompts
+    from likeness.training.bench import Bench, Row
+
+
+class DenoisingSettings(Config):
+    """``min_snr``: the gamma of min-SNR weighting (Hang et al., 2303.09556, who take 5); 0 weighs all times alike."""
+
+    min_snr: float = Field(0.0, ge=0)
+
+
+class PriorSettings(DenoisingSettings):
+    """``images``: how many pictures of other people are drawn, once, by seed."""
+
+    images: int = Field(256, gt=0)
 
 
 @dataclass(frozen=True)
 class LatentSet:
-    """N captioned images with all frozen work done once: VAE moments (N, C, h, w) each, text conditioning of N rows."""
+    """N captioned images with all frozen work done once: VAE moments (N, C, h, w) each, and their captions."""
 
     mean: Tensor
     deviation: Tensor
-    conditioning: Conditioning
+    prompts: Prompts
 
     @classmethod
-    def encode(cls, pipeline: Any, images: Tensor, captions: Sequence[str]) -> LatentSet:
+    def encode(cls, policy: Policy, images: Tensor, captions: Sequence[str]) -> LatentSet:
         """From ``images`` (N, 3, H, W) in [0, 1] and N captions."""
-        mean, deviation = encode_moments(pipeline, images)
-        return cls(mean, deviation, encode_prompts(pipeline, captions))
+        mean, deviation = encode_moments(policy.pipeline, images)
+        return cls(mean, deviation, policy.prompts(captions))
+
+    def draw(self, index: Tensor, noise: Tensor) -> Tensor:
+        """A sample of the posterior of the images at ``index`` (B,), from unit noise (B, C, h, w).
+
+        The moments are kept and not a sample, so that training with them is training without.
+        """
+        return self.mean[index] + self.deviation[index] * noise
 
 
 @dataclass(frozen=True)
-class Supervised:
-    """Denoising loss on uniformly drawn images at uniformly drawn timesteps, times ``weight``."""
+class Supervised(Stateless):
+    """Denoising loss on uniformly drawn images."""
 
     name: str
     data: LatentSet
-    weight: float = 1.0
+    min_snr: float = 0.0
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:
-        data = self.data
+        data, path = self.data, policy.path
         index = slots.integers(0, len(data.mean), f"{self.name}/image")
         shape = data.mean.shape[1:]
-        x0 = data.mean[index] + data.deviation[index] * slots.noise(shape, f"{self.name}/posterior")
-        eps = slots.noise(shape, f"{self.name}/noise")
-        t = slots.integers(0, policy.path.length, f"{self.name}/timestep")
-        prediction = policy.predict(policy.path.add_noise(x0, eps, t), t, data.conditioning.take(index))
-        loss = denoising_mse(prediction, policy.path.target(x0, eps, t))
-        return StepOutput(self.weight * loss, {f"loss/{self.name}": loss.detach()})
+        x0 = data.draw(index, slots.noise(shape, f"{self.name}/posterior"))
+        eps, t = slots.noise(shape, f"{self.name}/noise"), path.draw(slots.uniform(f"{self.name}/timestep"))
+        prediction = policy.predict(path.add_noise(x0, eps, t), t, policy.encode(data.prompts, index))
+        loss = denoising_mse(prediction, path.target(x0, eps, t))
+        if self.min_snr:
+            loss = path.prediction_weight(min_snr_weight(path.snr(t), self.min_snr), t) * loss
+        return StepOutput(loss, {f"loss/{self.name}": loss.detach()})
+
+
+def _latents(bench: Bench, rows: Sequence[Row]) -> LatentSet:
+    return LatentSet.encode(bench.policy, bench.images(rows), [str(row["caption"]) for row in rows])
+
+
+def _denoising(settings: DenoisingSettings, bench: Bench) -> Supervised:
+    return Supervised("denoising", _latents(bench, bench.material.references), settings.min_snr)
+
+
+def _prior(settings: PriorSettings, bench: Bench) -> Supervised:
+    return Supervised("prior", _latents(bench, bench.others(settings.images)), settings.min_snr)
+
+
+ALGORITHMS.add("denoising", AlgorithmSpec(DenoisingSettings, _denoising), __name__)
+ALGORITHMS.add("prior", AlgorithmSpec(PriorSettings, _prior), __name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import TrainingError
-from likeness.training.algorithm import Algorithm, Slots
+from likeness.training.algorithm import Algorithm, Memory, Slots
 from likeness.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from likeness.training.ema import Ema
 from likeness.training.history import History, means
@@ -22,7 +22,7 @@ Observer = Callable[[int], None]  # called with the number of finished steps
 
 
 class Trainer:
-    """Trains ``policy``'s LoRA with ``algorithm``; state is kept below ``out``.
+    """Trains ``policy``'s parts with ``algorithm``; state is kept below ``out``.
 
     A run that is killed and started again on the same ``out`` ends bit-identical to an undisturbed one: parameters,
     optimiser moments, averages, counts and curves are restored, and a step's randomness depends on (seed, step) alone.
@@ -32,10 +32,9 @@ class Trainer:
         import torch
 
         self.policy, self.algorithm, self.config, self.seed, self.out = policy, algorithm, config, seed, out
-        self.parameters = policy.trainable()
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.parameters, self.rates = policy.trainable(), policy.rates()
+        groups = [{"params": [parameter], "name": name} for name, parameter in self.parameters.items()]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.ema = Ema(self.parameters, config.ema_decay) if config.ema_decay else None
         self.history = History()
         self.step = 0
@@ -66,10 +65,11 @@ class Trainer:
 
         size = self.config.micro_batch or self.config.batch
         self._set_learning_rate()
+        slots = Slots(self.seed, self.step, 0, self.config.batch)
+        self.algorithm.prepare(self.policy, slots)
         parts = []
-        for first in range(0, self.config.batch, size):
-            slots = Slots(self.seed, self.step, first, min(size, self.config.batch - first))
-            output = self.algorithm.step(self.policy, slots)
+        for first in range(0, slots.count, size):
+            output = self.algorithm.step(self.policy, slots.part(first, size))
             # The only reduction: every slot counts once, however the step is split.
             (output.loss.sum() / self.config.batch).backward()
             parts.append({"loss/total": output.loss.detach(), **output.metrics})
@@ -86,9 +86,9 @@ class Trainer:
         return values
 
     def _set_learning_rate(self) -> None:
-        factor = min(1.0, (self.step + 1) / self.config.warmup) if self.config.warmup else 1.0
+        factor = rate_factor(self.config, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = factor * self.config.learning_rate
+            group["lr"] = factor * self.rates[group["name"]] * self.config.learning_rate
 
     def _refuse_non_finite(self, values: dict[str, float]) -> None:
         bad = sorted(name for name, value in values.items() if not math.isfinite(value))
@@ -118,8 +118,10 @@ class Trainer:
                 tensors[f"{key}/{name}"] = value
         if self.ema is not None:
             tensors |= {f"ema/{name}": value for name, value in self.ema.shadow.items()}
+        memory = self.algorithm.memory()
+        tensors |= {f"memory/{name}": value for name, value in memory.tensors.items()}
         state: dict[str, Any] = {"step": self.step, "counts": self.policy.counts.as_dict()}
-        return Checkpoint(tensors, state | {"curves": self.history.curves})
+        return Checkpoint(tensors, state | {"curves": self.history.curves, "memory": dict(memory.values)})
 
     def _resume(self) -> None:
         checkpoint = load_checkpoint(self.out)
@@ -131,13 +133,22 @@ class Trainer:
             groups.setdefault(group, {})[name] = value
         for name, parameter in self.parameters.items():
             parameter.data.copy_(groups["policy"][name])
-            moments = {group: groups[group][name] for group in groups if group not in ("policy", "ema")}
+            moments = {group: groups[group][name] for group in groups if group not in ("policy", "ema", "memory")}
             self.optimizer.state[parameter] = moments
         if self.ema is not None:
             self.ema.shadow = groups["ema"]
+        self.algorithm.restore(Memory(groups.get("memory", {}), checkpoint.state["memory"]))
         self.step = int(checkpoint.state["step"])
         self.policy.counts = type(self.policy.counts)(**checkpoint.state["counts"])
         self.history = History({name: list(values) for name, values in checkpoint.state["curves"].items()})
+
+
+def rate_factor(config: TrainerConfig, step: int) -> float:
+    """Factor on the learning rate of the step of that index: a linear rise, then the decay."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    left = 1 - (step - config.warmup) / max(1, config.steps - config.warmup)
+    return {"none": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[config.decay]
 
 
 def _shown(values: dict[str, float]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""The plug-point ``adapter``: which parameters are trained, how they are switched off, saved and loaded again."""

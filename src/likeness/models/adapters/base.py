@@ -1,0 +1,66 @@
+"""What an adapter is: a trainable part of a pipeline, found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from likeness.core.config import Config
+from likeness.core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+
+C = TypeVar("C", bound=Config)
+
+
+class Part(Protocol):
+    """One trainable part of a pipeline; everything outside the parts is frozen."""
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether the text encoders' output changes, so that it cannot be computed once."""
+        ...
+
+    def parameters(self) -> dict[str, Parameter]:
+        """What is trained, by name: the component, a dot, and the parameter's name in it."""
+        ...
+
+    def rate(self, name: str) -> float:
+        """Factor on the learning rate of the parameter of that name."""
+        ...
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Inside, the pipeline behaves as if this part had never been trained."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the part below ``folder``: the same weights give the same bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Adapter(Generic[C]):
+    """``attach``: (pipeline, config, seed) -> a fresh part on the pipeline, which changes nothing until it is trained.
+
+    ``file``: what it writes; a folder that holds it is loaded by ``load`` and taken off again by ``unload``.
+    """
+
+    config: type[C]
+    attach: Callable[[Any, C, int], Part]
+    file: str
+    load: Callable[[Any, Path], None]
+    unload: Callable[[Any], None]
+
+
+ADAPTERS: Registry[Adapter[Any]] = Registry(
+    "adapter", builtin=("likeness.models.adapters.lora", "likeness.models.adapters.full")
+)
+
+
+def attach(pipeline: Any, settings: Mapping[str, Config], seed: int) -> tuple[Part, ...]:
+    """Put a fresh part of each named adapter on the pipeline."""
+    return tuple(ADAPTERS.get(name).attach(pipeline, config, seed) for name, config in settings.items())

@@ -1,0 +1,111 @@
+"""Full fine-tuning: the network's own weights, all of them or those of the modules that are named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from pydantic import Field
+
+from likeness.core.config import Config
+from likeness.core.errors import ConfigError, InputError
+from likeness.models.adapters.base import ADAPTERS, Adapter
+from likeness.models.families import family_of, network_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
+
+FILE = "network.safetensors"
+
+
+class FullSettings(Config):
+    """``modules``: regular expression that a parameter's name must hold, e.g. ``attn2`` for the cross-attentions."""
+
+    modules: str = Field("", description="regular expression over parameters' names; empty for all")
+
+
+@dataclass(frozen=True)
+class FullPart:
+    """``original``: the frozen copy that :meth:`reference` swaps in; the only adapter that needs a second copy."""
+
+    trained: Mapping[str, Parameter]
+    original: Mapping[str, Tensor]
+    trains_text: bool = False
+
+    def parameters(self) -> dict[str, Parameter]:
+        return dict(self.trained)
+
+    def rate(self, name: str) -> float:
+        return 1.0
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        tuned = {name: parameter.data for name, parameter in self.trained.items()}
+        for name, parameter in self.trained.items():
+            parameter.data = self.original[name]
+        try:
+            yield
+        finally:
+            for name, parameter in self.trained.items():
+                parameter.data = tuned[name]
+
+    def save(self, folder: Path) -> None:
+        """The trained tensors alone, under the network's own names."""
+        from safetensors.torch import save_file
+
+        tensors = {name.partition(".")[2]: p.detach().cpu().contiguous() for name, p in self.trained.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / FILE)
+
+
+def attach(pipeline: Any, config: FullSettings, seed: int) -> FullPart:
+    """Let the network's own parameters be trained.
+
+    Raises:
+        ConfigError: no parameter's name matches.
+    """
+    component = family_of(pipeline).network
+    pattern = re.compile(config.modules)
+    named = sorted(network_of(pipeline).named_parameters())
+    trained = {f"{component}.{name}": p for name, p in named if pattern.search(name)}
+    if not trained:
+        raise ConfigError(
+            f"no parameter of the network matches '{config.modules}'", remedy="name a module, e.g. attn2 or to_k"
+        )
+    for parameter in trained.values():
+        parameter.requires_grad_(True)
+    return FullPart(trained, {name: p.detach().clone() for name, p in trained.items()})
+
+
+_BEFORE: WeakKeyDictionary[Any, dict[str, Tensor]] = WeakKeyDictionary()  # network -> weights that load replaced
+
+
+def load(pipeline: Any, folder: Path) -> None:
+    """Put the tuned weights of ``folder`` in place of the network's.
+
+    Raises:
+        InputError: they are not this network's.
+    """
+    from safetensors.torch import load_file
+
+    network = network_of(pipeline)
+    tuned, own = load_file(folder / FILE), network.state_dict()
+    if not tuned.keys() <= own.keys():
+        raise InputError(f"{folder / FILE} is of another network", remedy="give the base model it was tuned on")
+    _BEFORE[network] = {name: own[name].clone() for name in tuned}
+    network.load_state_dict(tuned, strict=False)
+
+
+def unload(pipeline: Any) -> None:
+    """Put the base model's weights back."""
+    network = network_of(pipeline)
+    network.load_state_dict(_BEFORE.pop(network), strict=False)
+
+
+ADAPTERS.add("full", Adapter(FullSettings, attach, FILE, load, unload), __name__)

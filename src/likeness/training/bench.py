@@ -1,0 +1,153 @@
+"""What algorithms are built from: the policy, the material, the rewards; everything frozen is computed once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from likeness.core.errors import InputError
+from likeness.core.seeds import derive_seed
+from likeness.data.captions import without_token
+from likeness.models.families import image_size
+from likeness.models.policy import Policy, Prompts
+from likeness.rewards.base import Conditions
+from likeness.rewards.compose import REWARDS, RewardAssets
+from likeness.training.algorithm import Combined
+from likeness.training.plan import ALGORITHMS, WEIGHT, Plan
+from likeness.training.prompts import rollout_prompts, subject_tokens
+from likeness.training.terms import Terms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from likeness.rewards.identity import IdentityReward
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Rows with ``image`` and ``caption``; ``references`` also have ``subject`` and ``token``, ``train`` also has
+    ``subject_caption``."""
+
+    references: Sequence[Row]
+    train: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class PromptPool:
+    """N prompts to roll out, and the mean reference embedding (N, D) of each prompt's subject, if rewards ask for it.
+
+    ``words``: what the rewards are told, which know no subject's token.
+    """
+
+    prompts: Prompts
+    words: tuple[str, ...]
+    embeddings: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def conditions(self, index: Tensor) -> Conditions:
+        """What the rewards are told about the prompts at ``index`` (B,)."""
+        embeddings = None if self.embeddings is None else self.embeddings[index]
+        return Conditions(tuple(self.words[i] for i in index.tolist()), embeddings)
+
+
+def image_tensor(rows: Sequence[Row], size: int) -> Tensor:
+    """The rows' pictures, centre-cropped to squares and resized: (N, 3, size, size) float32 in [0, 1]."""
+    import numpy as np
+    import torch
+    from PIL import Image, ImageOps
+
+    from likeness.data.images import decode
+
+    pictures = [
+        np.asarray(ImageOps.fit(Image.fromarray(decode(row["image"])), (size, size), Image.Resampling.LANCZOS))
+        for row in rows
+    ]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+def mean_embeddings(reward: IdentityReward, images: Tensor, subjects: Sequence[str]) -> dict[str, Tensor]:
+    """Subject -> (D,) normalised mean of its references' embeddings (ID-Aligner, LoRA); faceless pictures are left out.
+
+    Raises:
+        InputError: no face was found in any reference of a subject.
+    """
+    import torch
+    from torch.nn import functional
+
+    with torch.no_grad():
+        keypoints, found = reward.find(images)
+        embeddings = reward.embedder.embed(images, keypoints)
+    means = {}
+    for subject in sorted(set(subjects)):
+        rows = torch.tensor([name == subject for name in subjects]) & found
+        if not bool(rows.any()):
+            raise InputError(
+                f"no face is found in any reference of '{subject}'",
+                remedy="add clearer references of this subject, or lower det_size to match small pictures",
+            )
+        means[subject] = functional.normalize(embeddings[rows].mean(0), dim=0)
+    return means
+
+
+def draw_rows(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """Up to ``count`` rows in their own order, drawn by seed."""
+    order = list(range(len(rows)))
+    random.Random(derive_seed(seed, "prior rows")).shuffle(order)
+    return [rows[i] for i in sorted(order[:count])]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run's ingredients. What several algorithms use is made at the first use and shared."""
+
+    plan: Plan
+    seed: int
+    policy: Policy
+    material: Material
+    assets: RewardAssets
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The plan's rewards."""
+        return Terms({name: (weight, REWARDS.get(name)(self.assets)) for name, weight in self.plan.rewards.items()})
+
+    @cached_property
+    def pool(self) -> PromptPool:
+        """The prompts of rollouts."""
+        import torch
+
+        references = self.material.references
+        situations = [str(row["subject_caption"]) for row in self.material.train]
+        texts, subjects = rollout_prompts(references, situations, self.plan.prompts, self.seed, self.plan.keep_phrases)
+        tokens = subject_tokens(references)
+        words = tuple(without_token(text, tokens[subject]) for text, subject in zip(texts, subjects, strict=True))
+        prompts = self.policy.prompts(texts)
+        identity: Any = next((r for _, r in self.terms.rewards.values() if r.needs_references), None)
+        if identity is None:
+            return PromptPool(prompts, words)
+        means = mean_embeddings(identity, self.images(references), [str(row["subject"]) for row in references])
+        return PromptPool(prompts, words, torch.stack([means[subject] for subject in subjects]))
+
+    def images(self, rows: Sequence[Row]) -> Tensor:
+        """The rows' pictures at the pipeline's size, (N, 3, H, W) in [0, 1]."""
+        return image_tensor(rows, image_size(self.policy.pipeline))
+
+    def others(self, count: int) -> list[Row]:
+        """Up to ``count`` rows of people who are no subject."""
+        return draw_rows(self.material.train, count, self.seed)
+
+    def algorithm(self) -> Combined:
+        """The plan's losses."""
+        parts = {}
+        for name, given in self.plan.losses.items():
+            spec = ALGORITHMS.get(name)
+            settings = spec.config.model_validate({key: value for key, value in given.items() if key != WEIGHT})
+            parts[name] = (float(given[WEIGHT]), spec.build(settings, self))
+        return Combined(parts)
