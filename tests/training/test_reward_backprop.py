@@ -203,9 +203,7 @@ def test_a_truncated_gradient_is_the_full_one_where_nothing_is_truncated(sd15_fo
     for t, t_next in algorithm.chain:
         at, after = policy.path.times([t] * 2), policy.path.times([t_next] * 2)
         x_t = policy.path.transition(policy.predict(x_t, at, conditioning), x_t, at, after).mean
-    by_hand = gradients(
-        policy, -Redness()(policy.decode(x_t), algorithm.pool.conditions(algorithm.prompts(slots)))
-    )
+    by_hand = gradients(policy, -Redness()(policy.decode(x_t), algorithm.pool.conditions(algorithm.prompts(slots))))
     torch.testing.assert_close(full, by_hand, atol=1e-6, rtol=1e-3)
     cut = gradients(policy, run_step(toy_reward(policy, (3, 3), through="sample"), policy, slots).loss)
     assert (cut - full).norm() > 0.05 * full.norm()

@@ -18,6 +18,7 @@ from likeness.models.runtime import quiet_loading
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 def load_pipeline(folder: Path) -> Any:
     """The diffusers pipeline saved at ``folder``, in float32, from safetensors only, without safety checker.
 

@@ -60,9 +60,7 @@ def finetune(
     torch_session(config.seed, config.threads)
     pipeline = load_pipeline(base_model)
     assets = RewardAssets(reward=reward, encoder=encoder, faces=faces, det_size=config.det_size)
-    policy = make_policy(
-        pipeline, config.adapters(), config.seed, gradient_checkpointing=config.gradient_checkpointing
-    )
+    policy = make_policy(pipeline, config.adapters(), config.seed, gradient_checkpointing=config.gradient_checkpointing)
     algorithm = Bench(config, config.seed, policy, material, assets).algorithm()
     trainer = Trainer(policy, algorithm, config, config.seed, lora)
     history = trainer.run(_grids(config, policy, material, lora))

@@ -139,9 +139,7 @@ def attach(pipeline: Any, config: LoraSettings, seed: int) -> LoraPart:
 def _add(module: Any, rank: int, alpha: float, targets: tuple[str, ...], dora: bool) -> None:
     from peft import LoraConfig
 
-    settings = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=True, use_dora=dora
-    )
+    settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=True, use_dora=dora)
     module.add_adapter(settings, adapter_name=NAME)
 
 
