@@ -12,7 +12,7 @@ from likeness.models.families import latent_shape
 from likeness.models.generator import load_pipeline
 from likeness.models.policy import Policy, make_policy
 from likeness.rewards.base import Conditions, Plain
-from likeness.training.algorithm import Algorithm, Combined, Slots, StepOutput
+from likeness.training.algorithm import Algorithm, Combined, Memory, Slots, StepOutput
 from likeness.training.bench import PromptPool
 from likeness.training.plan import Plan
 from likeness.training.reward_backprop import RewardBackprop, RewardBackpropSettings
@@ -85,3 +85,22 @@ def disturb(policy: Policy, scale: float = 0.3) -> None:
     generator = torch.Generator().manual_seed(1)
     for parameter in policy.trainable().values():
         parameter.data.add_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+class Wrapped:
+    """An algorithm inside another."""
+
+    def __init__(self, inner: Algorithm) -> None:
+        self.inner = inner
+
+    def prepare(self, policy: Policy, slots: Slots) -> None:
+        self.inner.prepare(policy, slots)
+
+    def step(self, policy: Policy, slots: Slots) -> StepOutput:
+        return self.inner.step(policy, slots)
+
+    def memory(self) -> Memory:
+        return self.inner.memory()
+
+    def restore(self, memory: Memory) -> None:
+        self.inner.restore(memory)

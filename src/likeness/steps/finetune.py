@@ -16,7 +16,7 @@ from likeness.training.plan import RECIPES, Plan, override
 if TYPE_CHECKING:
     from likeness.models.policy import Policy
     from likeness.training.bench import Material
-    from likeness.training.history import History
+    from likeness.training.trainer import Trainer
 
 
 class FinetuneConfig(Plan):
@@ -61,11 +61,12 @@ def finetune(
     pipeline = load_pipeline(base_model)
     assets = RewardAssets(reward=reward, encoder=encoder, faces=faces, det_size=config.det_size)
     policy = make_policy(pipeline, config.adapters(), config.seed, gradient_checkpointing=config.gradient_checkpointing)
-    algorithm = Bench(config, config.seed, policy, material, assets).algorithm()
-    trainer = Trainer(policy, algorithm, config, config.seed, lora)
-    history = trainer.run(_grids(config, policy, material, lora))
+    bench = Bench(config, config.seed, policy, material, assets)
+    validate = bench.validator() if config.validation.every else None
+    trainer = Trainer(policy, bench.algorithm(), config, config.seed, lora, validate)
+    trainer.run(_grids(config, policy, material, lora))
     policy.save(lora)
-    return _record(config, policy, history, lora)
+    return _record(config, trainer, lora)
 
 
 def _read(references: Path, train: Path) -> Material:
@@ -98,23 +99,28 @@ def _grids(config: FinetuneConfig, policy: Policy, material: Material, lora: Pat
     )
 
 
-def _record(config: FinetuneConfig, policy: Policy, history: History, lora: Path) -> Metrics:
-    counts = policy.counts.as_dict()
+def _record(config: FinetuneConfig, trainer: Trainer, lora: Path) -> Metrics:
+    counts, history = trainer.policy.counts.as_dict(), trainer.history
     write_json(
         lora / "training.json",
         {
             "recipe": config.recipe,
             "config": config.model_dump(mode="json"),
             "counts": counts,
-            "curves": {"step": list(range(1, config.steps + 1)), **history.curves},
+            "curves": {"step": list(range(1, trainer.step + 1)), **history.curves},
+            "validations": trainer.watch.records,
+            "stopped": trainer.stopped,
+            "kept": trainer.kept,
         },
     )
-    write_text(lora / "README.md", _card(config, counts))
+    write_text(lora / "README.md", _card(config, trainer))
     final = {name.replace("/", "_"): history.recent(name) for name in sorted(history.curves)}
-    return {"steps": config.steps, **counts, **final}
+    return {"steps": trainer.step, "kept": trainer.kept, **counts, **final}
 
 
-def _card(config: FinetuneConfig, counts: dict[str, int]) -> str:
+def _card(config: FinetuneConfig, trainer: Trainer) -> str:
+    counts = trainer.policy.counts.as_dict()
+    ended = f"stopped early: {trainer.stopped}" if trainer.stopped else "ran to its end"
     recipe = RECIPES.get(config.recipe)
     paper = f"{recipe.paper.title} (arXiv:{recipe.paper.arxiv})" if recipe.paper else "none"
     lines = [
@@ -126,8 +132,8 @@ def _card(config: FinetuneConfig, counts: dict[str, int]) -> str:
         "",
         f"{recipe.summary[:1].upper()}{recipe.summary[1:]}. Paper: {paper}. Status: {recipe.status}.",
         "",
-        f"Trained: {', '.join(config.trainable)}; {config.steps} steps of {config.batch} samples, learning rate "
-        f"{config.learning_rate:g}, seed {config.seed}.",
+        f"Trained: {', '.join(config.trainable)}; {trainer.step} steps of {config.batch} samples, learning rate "
+        f"{config.learning_rate:g}, seed {config.seed}; {ended}; weights of step {trainer.kept}.",
         f"Cost in samples: {', '.join(f'{value} {name}' for name, value in counts.items())}.".replace("_", " "),
         "",
         "Load it with plain diffusers: `pipeline.load_lora_weights(FOLDER)`.",

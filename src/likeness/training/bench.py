@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ from likeness.core.seeds import derive_seed
 from likeness.data.captions import without_token
 from likeness.models.families import image_size
 from likeness.models.policy import Policy, Prompts
-from likeness.rewards.base import Conditions
+from likeness.rewards.base import Conditions, Reward
 from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.training.algorithm import Combined
 from likeness.training.plan import ALGORITHMS, WEIGHT, Plan
 from likeness.training.prompts import rollout_prompts, subject_tokens
 from likeness.training.terms import Terms
+from likeness.training.validation import Validator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,11 +113,23 @@ class Bench:
     policy: Policy
     material: Material
     assets: RewardAssets
+    _made: dict[str, Reward] = field(default_factory=dict, repr=False)
 
     @cached_property
     def terms(self) -> Terms:
         """The plan's rewards."""
-        return Terms({name: (weight, REWARDS.get(name)(self.assets)) for name, weight in self.plan.rewards.items()})
+        return self._terms(self.plan.rewards)
+
+    @cached_property
+    def watched(self) -> Terms:
+        """The rewards of validations; the plan's own where none are named."""
+        return self._terms(self.plan.validation.rewards) if self.plan.validation.rewards else self.terms
+
+    def _terms(self, weights: Mapping[str, float]) -> Terms:
+        for name in weights:
+            if name not in self._made:
+                self._made[name] = REWARDS.get(name)(self.assets)
+        return Terms({name: (weight, self._made[name]) for name, weight in weights.items()})
 
     @cached_property
     def pool(self) -> PromptPool:
@@ -129,11 +142,19 @@ class Bench:
         tokens = subject_tokens(references)
         words = tuple(without_token(text, tokens[subject]) for text, subject in zip(texts, subjects, strict=True))
         prompts = self.policy.prompts(texts)
-        identity: Any = next((r for _, r in self.terms.rewards.values() if r.needs_references), None)
+        rewards = [reward for terms in (self.terms, self.watched) for _, reward in terms.rewards.values()]
+        identity: Any = next((reward for reward in rewards if reward.needs_references), None)
         if identity is None:
             return PromptPool(prompts, words)
         means = mean_embeddings(identity, self.images(references), [str(row["subject"]) for row in references])
         return PromptPool(prompts, words, torch.stack([means[subject] for subject in subjects]))
+
+    def validator(self) -> Validator:
+        """What looks at the run while it trains."""
+        plan = self.plan
+        return Validator(
+            plan.validation, self.policy, self.watched, self.pool, plan.sample_steps, plan.sample_guidance, self.seed
+        )
 
     def images(self, rows: Sequence[Row]) -> Tensor:
         """The rows' pictures at the pipeline's size, (N, 3, H, W) in [0, 1]."""

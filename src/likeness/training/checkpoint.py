@@ -25,35 +25,46 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
 
+    def group(self, name: str) -> dict[str, Tensor]:
+        """The tensors under ``name/``."""
+        own = f"{name}/"
+        return {key.removeprefix(own): value for key, value in self.tensors.items() if key.startswith(own)}
 
-def _file(out: Path, step: int) -> Path:
-    return out / FOLDER / f"step-{step:08d}.safetensors"
+
+def _name(step: int, rank: int) -> str:
+    """Main process last: its file is what makes a step's checkpoint count."""
+    return f"step-{step:08d}.safetensors" if rank == 0 else f"rank-{rank}-of-step-{step:08d}.safetensors"
 
 
 def _published(out: Path) -> list[Path]:
-    """Checkpoint files, oldest first; half-written ones carry another suffix."""
+    """Main checkpoint files, oldest first; half-written ones carry another suffix."""
     return sorted((out / FOLDER).glob("step-*.safetensors"))
 
 
-def save_checkpoint(out: Path, step: int, checkpoint: Checkpoint) -> None:
-    """Publish a checkpoint below ``out``, then delete its predecessors."""
+def write_checkpoint(out: Path, step: int, checkpoint: Checkpoint, rank: int = 0) -> None:
+    """Publish one process's part of a checkpoint below ``out``; the main process comes last."""
     from safetensors.torch import save_file
 
-    target = _file(out, step)
-    with atomic_output(target, folder=False) as temporary:
-        save_file(dict(checkpoint.tensors), temporary, metadata={_STATE: json.dumps(checkpoint.state, sort_keys=True)})
-    for old in _published(out):
-        if old != target:
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
+    with atomic_output(out / FOLDER / _name(step, rank), folder=False) as temporary:
+        save_file(contiguous, temporary, metadata={_STATE: json.dumps(checkpoint.state, sort_keys=True)})
+
+
+def prune_checkpoints(out: Path, step: int) -> None:
+    """Delete everything but the checkpoint of ``step``, which is durable."""
+    for old in (out / FOLDER).glob("*.safetensors"):
+        if not old.name.endswith(f"step-{step:08d}.safetensors"):
             old.unlink()
 
 
-def load_checkpoint(out: Path) -> Checkpoint | None:
-    """The newest checkpoint below ``out``, or None."""
+def load_checkpoint(out: Path, rank: int = 0) -> Checkpoint | None:
+    """One process's part of the newest checkpoint below ``out``, or None."""
     from safetensors import safe_open
 
     files = _published(out)
     if not files:
         return None
-    with safe_open(files[-1], framework="pt") as stream:
+    step = int(files[-1].stem.removeprefix("step-"))
+    with safe_open(out / FOLDER / _name(step, rank), framework="pt") as stream:
         state = json.loads(stream.metadata()[_STATE])
         return Checkpoint({name: stream.get_tensor(name) for name in stream.keys()}, state)  # noqa: SIM118

@@ -25,7 +25,7 @@ class Ema:
 
     def copy_to(self, parameters: Mapping[str, Parameter]) -> None:
         """Replace the parameters by their average."""
-        _copy(self.shadow, parameters)
+        copy_into(self.shadow, parameters)
 
     @contextmanager
     def applied(self, parameters: Mapping[str, Parameter]) -> Iterator[None]:
@@ -35,9 +35,10 @@ class Ema:
         try:
             yield
         finally:
-            _copy(kept, parameters)
+            copy_into(kept, parameters)
 
 
-def _copy(source: Mapping[str, Tensor], parameters: Mapping[str, Parameter]) -> None:
+def copy_into(source: Mapping[str, Tensor], parameters: Mapping[str, Parameter]) -> None:
+    """Set each parameter to the value of its name."""
     for name, parameter in parameters.items():
         parameter.data.copy_(source[name])

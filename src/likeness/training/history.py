@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass
@@ -25,10 +21,3 @@ class History:
         """Mean of the last ``window`` values."""
         tail = self.curves[name][-window:]
         return sum(tail) / len(tail)
-
-
-def means(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-    """Mean of each metric over all slots of a step, from its micro-batches' (b,) tensors."""
-    import torch
-
-    return {name: float(torch.cat([part[name] for part in parts]).mean()) for name in parts[0]}

@@ -13,6 +13,7 @@ from likeness.core.errors import ConfigError
 from likeness.core.registry import Registry
 from likeness.models.adapters.base import ADAPTERS
 from likeness.rewards.compose import REWARDS
+from likeness.training.validation import ValidationSettings
 
 if TYPE_CHECKING:
     from likeness.training.algorithm import Algorithm
@@ -40,6 +41,7 @@ class TrainerConfig(Config):
     """Optimisation. ``batch`` slots a step, ``micro_batch`` at a time (0: all at once); ``ema_decay`` 0: no average.
 
     The learning rate rises over ``warmup`` steps, then falls to 0 at the last step unless ``decay`` is none.
+    ``precision``: of the network's forwards; weights and optimiser stay float32. ``compile``: torch.compile.
     """
 
     steps: int = Field(100, gt=0)
@@ -53,6 +55,9 @@ class TrainerConfig(Config):
     ema_decay: float = Field(0.0, ge=0, lt=1)
     checkpoint_every: int = Field(10, gt=0)
     sample_every: int = Field(50, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    validation: ValidationSettings = ValidationSettings()
 
 
 class Plan(TrainerConfig):

@@ -8,14 +8,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likeness.core.errors import TrainingError
 from likeness.training.algorithm import Algorithm, Memory, Slots
-from likeness.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from likeness.training.ema import Ema
-from likeness.training.history import History, means
+from likeness.training.checkpoint import Checkpoint, load_checkpoint, prune_checkpoints, write_checkpoint
+from likeness.training.ema import Ema, copy_into
+from likeness.training.guards import optimiser_state, require_finite, require_finite_losses
+from likeness.training.history import History
 from likeness.training.plan import TrainerConfig
+from likeness.training.validation import Readings, Watch
+from likeness.training.world import World
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from likeness.models.policy import Policy
 
 Observer = Callable[[int], None]  # called with the number of finished steps
@@ -25,47 +29,68 @@ class Trainer:
     """Trains ``policy``'s parts with ``algorithm``; state is kept below ``out``.
 
     A run that is killed and started again on the same ``out`` ends bit-identical to an undisturbed one: parameters,
-    optimiser moments, averages, counts and curves are restored, and a step's randomness depends on (seed, step) alone.
+    optimiser moments, averages, the algorithm's memory, counts, curves and validations are restored, and a step's
+    randomness depends on (seed, step) alone.
     """
 
-    def __init__(self, policy: Policy, algorithm: Algorithm, config: TrainerConfig, seed: int, out: Path) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        algorithm: Algorithm,
+        config: TrainerConfig,
+        seed: int,
+        out: Path,
+        validate: Callable[[], Readings] | None = None,
+    ) -> None:
         import torch
 
         self.policy, self.algorithm, self.config, self.seed, self.out = policy, algorithm, config, seed, out
+        self.validate = validate
+        self.world = World.join()
+        policy.autocast = torch.bfloat16 if config.precision == "bf16" else None
+        if config.compile:
+            policy.network.compile()
         self.parameters, self.rates = policy.trainable(), policy.rates()
         groups = [{"params": [parameter], "name": name} for name, parameter in self.parameters.items()]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.ema = Ema(self.parameters, config.ema_decay) if config.ema_decay else None
         self.history = History()
+        self.watch = Watch(config.validation)
+        self.best: dict[str, Tensor] = {}
         self.step = 0
+        self.stopped: str | None = None
 
     def run(self, observe: Observer | None = None) -> History:
-        """Train to ``config.steps``, from the newest checkpoint if there is one; ends with the averaged weights.
+        """Train to ``config.steps``, from the newest checkpoint if there is one, or until a validation says stop.
+
+        Ends with the averaged weights, or the best validation's.
 
         Raises:
-            TrainingError: a loss, reward or gradient stopped being a finite number.
+            TrainingError: a loss, reward, gradient or optimiser state stopped being a finite number.
         """
         from tqdm import tqdm
 
         self._resume()
         if self.step == 0:
-            self._observe(observe)
-        with tqdm(total=self.config.steps, initial=self.step, desc="finetune", mininterval=1.0) as bar:
-            while self.step < self.config.steps:
+            self._look(observe, validate=self.validate is not None)
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, desc="finetune", mininterval=1.0, disable=not self.world.is_main
+        )
+        with bar:
+            while self.step < self.config.steps and self.stopped is None:
                 values = self._one_step()
                 bar.set_postfix(_shown(values), refresh=False)
                 bar.update()
                 self._after_step(observe)
-        if self.ema is not None:
-            self.ema.copy_to(self.parameters)
+        self._finish()
         return self.history
 
     def _one_step(self) -> dict[str, float]:
         import torch
 
-        size = self.config.micro_batch or self.config.batch
         self._set_learning_rate()
-        slots = Slots(self.seed, self.step, 0, self.config.batch)
+        slots = self.world.share(Slots(self.seed, self.step, 0, self.config.batch))
+        size = self.config.micro_batch or slots.count
         self.algorithm.prepare(self.policy, slots)
         parts = []
         for first in range(0, slots.count, size):
@@ -73,74 +98,101 @@ class Trainer:
             # The only reduction: every slot counts once, however the step is split.
             (output.loss.sum() / self.config.batch).backward()
             parts.append({"loss/total": output.loss.detach(), **output.metrics})
-        values = means(parts)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
-        values["gradient_norm"] = float(norm)
-        self._refuse_non_finite(values)
+        readings = {name: self.world.gather(torch.cat([part[name] for part in parts])) for name in parts[0]}
+        require_finite_losses(self.step + 1, readings)
+        norm = self._clip()
+        require_finite(self.step + 1, "the optimiser's state", optimiser_state(self.optimizer, self.parameters))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        require_finite(self.step + 1, "the updated weight", self.parameters)
         if self.ema is not None:
             self.ema.update(self.parameters)
         self.step += 1
+        values = {name: float(value.mean()) for name, value in readings.items()} | {"gradient_norm": norm}
         self.history.add(values)
         return values
+
+    def _clip(self) -> float:
+        import torch
+
+        self.world.sum_gradients(self.parameters.values())
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        require_finite(self.step + 1, "the gradient", gradients)
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm))
 
     def _set_learning_rate(self) -> None:
         factor = rate_factor(self.config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * self.rates[group["name"]] * self.config.learning_rate
 
-    def _refuse_non_finite(self, values: dict[str, float]) -> None:
-        bad = sorted(name for name, value in values.items() if not math.isfinite(value))
-        if bad:
-            raise TrainingError(
-                f"training stopped at step {self.step + 1}: {', '.join(bad)} is not a finite number",
-                remedy="lower learning_rate or clip_norm in the params section of this step and run again",
-            )
-
     def _after_step(self, observe: Observer | None) -> None:
         last = self.step == self.config.steps
-        if last or self.step % self.config.sample_every == 0:
-            self._observe(observe)
-        if last or self.step % self.config.checkpoint_every == 0:
-            save_checkpoint(self.out, self.step, self._checkpoint())
+        validate = self.validate is not None and (last or self.step % self.watch.settings.every == 0)
+        self._look(observe if last or self.step % self.config.sample_every == 0 else None, validate=validate)
+        if last or self.stopped is not None or self.step % self.config.checkpoint_every == 0:
+            self._save()
 
-    def _observe(self, observe: Observer | None) -> None:
-        if observe is None:
-            return
+    def _look(self, observe: Observer | None, *, validate: bool) -> None:
+        """Show and validate the weights that a run ending now would keep."""
         with self.ema.applied(self.parameters) if self.ema is not None else nullcontext():
-            observe(self.step)
+            if observe is not None and self.world.is_main:
+                observe(self.step)
+            if not validate or self.validate is None:
+                return
+            self.watch.add(self.step, self.validate())
+            if self.watch.best == self.step:
+                self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+            self.stopped = self.watch.stop()
 
-    def _checkpoint(self) -> Checkpoint:
-        tensors = {f"policy/{name}": p.detach() for name, p in self.parameters.items()}
+    @property
+    def kept(self) -> int:
+        """The step whose weights the run ends with. Weights that set off a canary are never kept."""
+        keep_best = self.watch.settings.keep == "best" or self.watch.alarmed
+        return self.watch.best if self.watch.records and keep_best else self.step
+
+    def _finish(self) -> None:
+        if self.kept != self.step:
+            copy_into(self.best, self.parameters)
+        elif self.ema is not None:
+            self.ema.copy_to(self.parameters)
+
+    def _save(self) -> None:
+        memory = self.algorithm.memory()
+        tensors = {f"memory/{name}": value for name, value in memory.tensors.items()}
+        state: dict[str, Any] = {"step": self.step, "memory": dict(memory.values)}
+        if not self.world.is_main:
+            write_checkpoint(self.out, self.step, Checkpoint(tensors, state), self.world.rank)
+            self.world.wait()
+            return
+        self.world.wait()  # a checkpoint counts once the main process has written its part
+        tensors |= {f"policy/{name}": parameter for name, parameter in self.parameters.items()}
+        tensors |= {f"best/{name}": value for name, value in self.best.items()}
         for name, parameter in self.parameters.items():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"{key}/{name}"] = value
+            tensors |= {f"moment/{key}/{name}": value for key, value in self.optimizer.state[parameter].items()}
         if self.ema is not None:
             tensors |= {f"ema/{name}": value for name, value in self.ema.shadow.items()}
-        memory = self.algorithm.memory()
-        tensors |= {f"memory/{name}": value for name, value in memory.tensors.items()}
-        state: dict[str, Any] = {"step": self.step, "counts": self.policy.counts.as_dict()}
-        return Checkpoint(tensors, state | {"curves": self.history.curves, "memory": dict(memory.values)})
+        state |= {"counts": self.policy.counts.as_dict(), "curves": self.history.curves}
+        state |= {"validations": self.watch.records, "stopped": self.stopped}
+        write_checkpoint(self.out, self.step, Checkpoint(tensors, state))
+        prune_checkpoints(self.out, self.step)
 
     def _resume(self) -> None:
-        checkpoint = load_checkpoint(self.out)
-        if checkpoint is None:
+        own, main = load_checkpoint(self.out, self.world.rank), load_checkpoint(self.out)
+        if own is None or main is None:
             return
-        groups: dict[str, dict[str, Any]] = {}
-        for key, value in checkpoint.tensors.items():
-            group, _, name = key.partition("/")
-            groups.setdefault(group, {})[name] = value
+        copy_into(main.group("policy"), self.parameters)
+        moments = main.group("moment")
+        keys = sorted({key.partition("/")[0] for key in moments})
         for name, parameter in self.parameters.items():
-            parameter.data.copy_(groups["policy"][name])
-            moments = {group: groups[group][name] for group in groups if group not in ("policy", "ema", "memory")}
-            self.optimizer.state[parameter] = moments
+            self.optimizer.state[parameter] = {key: moments[f"{key}/{name}"] for key in keys}
         if self.ema is not None:
-            self.ema.shadow = groups["ema"]
-        self.algorithm.restore(Memory(groups.get("memory", {}), checkpoint.state["memory"]))
-        self.step = int(checkpoint.state["step"])
-        self.policy.counts = type(self.policy.counts)(**checkpoint.state["counts"])
-        self.history = History({name: list(values) for name, values in checkpoint.state["curves"].items()})
+            self.ema.shadow = main.group("ema")
+        self.best = main.group("best")
+        self.algorithm.restore(Memory(own.group("memory"), own.state["memory"]))
+        self.step, self.stopped = int(main.state["step"]), main.state["stopped"]
+        self.policy.counts = type(self.policy.counts)(**main.state["counts"])
+        self.history = History({name: list(values) for name, values in main.state["curves"].items()})
+        self.watch.records = list(main.state["validations"])
 
 
 def rate_factor(config: TrainerConfig, step: int) -> float:

@@ -1,0 +1,94 @@
+"""The processes of one run: each takes its share of a step's slots, and all take the same optimiser step.
+
+Started by ``accelerate launch`` or ``torchrun``; alone, there is one process and nothing is communicated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from likeness.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
+
+    from likeness.training.algorithm import Slots
+
+
+@dataclass(frozen=True)
+class World:
+    """``rank`` of ``size`` processes; ``state``: accelerate's, None where there is one process."""
+
+    rank: int = 0
+    size: int = 1
+    state: Any = None
+
+    @classmethod
+    def join(cls) -> World:
+        """The processes that the launcher's environment describes, connected."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        import torch
+        from accelerate import PartialState
+
+        state = PartialState(cpu=not torch.cuda.is_available())
+        return cls(state.process_index, state.num_processes, state)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def share(self, slots: Slots) -> Slots:
+        """This process's part of a step's slots.
+
+        Raises:
+            ConfigError: they cannot be divided evenly.
+        """
+        if slots.count % self.size:
+            raise ConfigError(
+                f"a batch of {slots.count} cannot be divided among {self.size} processes",
+                remedy=f"make batch a multiple of {self.size}, or start fewer processes",
+            )
+        each = slots.count // self.size
+        return slots.part(self.rank * each, each)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Every process's ``values`` (n, ...), in order of rank: (size * n, ...)."""
+        if self.size == 1:
+            return values
+        from accelerate.utils import gather
+
+        gathered: Tensor = gather(values.contiguous())
+        return gathered
+
+    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
+        """Replace each gradient by its sum over the processes, in one message.
+
+        What is sharded is summed by its own wrapper already.
+        """
+        if self.size == 1:
+            return
+        import torch
+        from torch.distributed.tensor import DTensor
+
+        # Every process sends the same layout, so a parameter that saw no gradient here sends zeros.
+        plain = [p for p in parameters if not isinstance(p, DTensor)]
+        for parameter in plain:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        if not plain:
+            return
+        from accelerate.utils import reduce
+
+        flat = reduce(torch.cat([p.grad.flatten() for p in plain if p.grad is not None]), reduction="sum")
+        for parameter, part in zip(plain, flat.split([p.numel() for p in plain]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.state is not None:
+            self.state.wait_for_everyone()
