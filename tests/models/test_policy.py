@@ -121,6 +121,20 @@ def test_rank_scale_and_targets_travel_with_the_file(sd15_folder: Path, tmp_path
     assert metadata["unet.target_modules"] == ["to_k", "to_v"]
 
 
+@pytest.mark.parametrize("trainable", [{"lora": {"rank": 4}}, {"full": {"modules": "attn2"}}])
+def test_keeping_a_share_of_the_update_lies_on_the_line_to_the_base_model(sd15_folder: Path, trainable: dict) -> None:
+    """In the weights that act: base + share (tuned - base)."""
+    policy = policy_of(sd15_folder, trainable=trainable)
+    layer = next(m for n, m in policy.network.named_modules() if n.endswith("attn2.to_k"))
+    inputs = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0))
+    base = layer(inputs)
+    disturb(policy)
+    moved = layer(inputs) - base
+    assert moved.abs().max() > 1e-3
+    policy.shrink(0.25)
+    torch.testing.assert_close(layer(inputs) - base, 0.25 * moved, atol=1e-5, rtol=1e-4)
+
+
 def test_gradient_checkpointing_changes_no_gradient(sd15_folder: Path, tmp_path: Path) -> None:
     from likeness.training.algorithm import Slots
     from tiny_training import toy_algorithm

@@ -107,6 +107,11 @@ class Policy:
                 stack.enter_context(part.reference())
             yield
 
+    def shrink(self, share: float) -> None:
+        """Keep ``share`` of what every part has learnt."""
+        for part in self.parts:
+            part.shrink(share)
+
     def save(self, folder: Path) -> None:
         """Write every part at ``folder``; :func:`load_tuned` and, for a LoRA, plain diffusers load it."""
         for part in self.parts:

@@ -65,6 +65,7 @@ def finetune(
     validate = bench.validator() if config.validation.every else None
     trainer = Trainer(policy, bench.algorithm(), config, config.seed, lora, validate)
     trainer.run(_grids(config, policy, material, lora))
+    policy.shrink(config.keep_update)
     policy.save(lora)
     return _record(config, trainer, lora)
 

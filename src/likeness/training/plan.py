@@ -66,6 +66,8 @@ class Plan(TrainerConfig):
     ``trainable``: adapter -> its settings. ``losses``: algorithm -> ``weight`` and settings; their sum is minimised.
     ``rewards``: reward -> weight (the alphas of ID-Aligner's eq. 9), for the algorithms that learn from rewards.
     ``prompts``: how many are rolled out, each phrase of a situation kept with probability ``keep_phrases``.
+    ``keep_update``: share of the learnt update that the result keeps; below 1 it gives some of what was learnt back for
+    some of what was forgotten (WiSE-FT, 2109.01903, eq. 1).
     """
 
     trainable: Mapping[str, Mapping[str, Any]] = Field(default={"lora": {}}, validate_default=True)
@@ -74,6 +76,7 @@ class Plan(TrainerConfig):
     gradient_checkpointing: bool = False
     prompts: int = Field(64, gt=0)
     keep_phrases: float = Field(1.0, ge=0, le=1)
+    keep_update: float = Field(1.0, gt=0, le=1)
     sample_steps: int = Field(4, gt=0)
     sample_guidance: float = Field(3.5, ge=0)
 

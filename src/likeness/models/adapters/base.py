@@ -37,6 +37,10 @@ class Part(Protocol):
         """Inside, the pipeline behaves as if this part had never been trained."""
         ...
 
+    def shrink(self, share: float) -> None:
+        """Keep only ``share`` of what was learnt: the weights move back towards the base model's on a straight line."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write the part below ``folder``: the same weights give the same bytes."""
         ...

@@ -55,6 +55,10 @@ class FullPart:
             for name, parameter in self.trained.items():
                 parameter.data = tuned[name]
 
+    def shrink(self, share: float) -> None:
+        for name, parameter in self.trained.items():
+            parameter.data.lerp_(self.original[name], 1 - share)
+
     def save(self, folder: Path) -> None:
         """The trained tensors alone, under the network's own names."""
         from safetensors.torch import save_file

@@ -84,6 +84,12 @@ class LoraPart:
             for module in self.modules.values():
                 module.enable_adapters()
 
+    def shrink(self, share: float) -> None:
+        """The update is B A: B alone is scaled, so that every reader of the file sees it."""
+        for name, parameter in self.parameters().items():
+            if ".lora_B." in name:
+                parameter.data.mul_(share)
+
     def save(self, folder: Path) -> None:
         """In diffusers' format: plain ``load_lora_weights`` loads it."""
         from diffusers.utils import convert_state_dict_to_diffusers
