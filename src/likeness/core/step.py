@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,8 @@ class StepSpec(Generic[C]):
     ``run(config, **input_paths, **output_paths) -> Metrics`` writes each output at the path it is given (a folder
     that exists and is empty, or a file path for HTML) and returns flat metrics. ``version`` goes up whenever the
     same inputs would give other bytes. ``optional`` inputs are passed as None when unbound. A ``resumable`` step
-    finds what a killed run left in its output folders and goes on from there.
+    finds what a killed run left in its output folders and goes on from there. A ``parallel`` step may be run by several
+    processes at once (torchrun, accelerate launch): the first prepares and publishes the outputs, the others help.
     """
 
     name: str
@@ -59,6 +61,7 @@ class StepSpec(Generic[C]):
     optional: frozenset[str] = frozenset()
     resources: Resources = field(default_factory=Resources)
     resumable: bool = False
+    parallel: bool = False
 
     def __post_init__(self) -> None:
         expected = ["config", *self.inputs, *self.outputs]
@@ -99,6 +102,8 @@ def execute(
         StorageError: the disk refuses the result.
     """
     bound = _check_ports(spec, inputs, outputs)
+    if spec.parallel and int(os.environ.get("RANK", "0")) > 0:
+        return _help(spec, config, bound, outputs)
     digests = {port: digest_path(path) for port, path in bound.items()}
     key = run_key(spec, config, digests)
     if reuse and metrics_file is not None and metrics_file.is_file() and _is_current(spec, outputs, key):
@@ -117,6 +122,12 @@ def execute(
             for path in outputs.values():
                 discard(incomplete(path))
     return metrics
+
+
+def _help(spec: StepSpec[C], config: C, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Metrics:
+    """Run a parallel step beside the process that prepares and publishes its outputs."""
+    paths = {port: incomplete(path) for port, path in outputs.items()}
+    return spec.run(config, **{port: inputs.get(port) for port in spec.inputs}, **paths)
 
 
 def _check_ports(spec: StepSpec[Any], inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> dict[str, Path]:

@@ -65,6 +65,8 @@ def finetune(
     validate = bench.validator() if config.validation.every else None
     trainer = Trainer(policy, bench.algorithm(), config, config.seed, lora, validate)
     trainer.run(_grids(config, policy, material, lora))
+    if not trainer.world.is_main:
+        return {"steps": trainer.step}
     policy.shrink(config.keep_update)
     policy.save(lora)
     return _record(config, trainer, lora)
@@ -160,4 +162,5 @@ SPEC = StepSpec(
     outputs={"lora": ArtifactKind.LORA},
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
     resumable=True,
+    parallel=True,
 )
