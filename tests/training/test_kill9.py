@@ -1,0 +1,132 @@
+"""kill -9 in the middle of training, at random moments and at every durable call of a save.
+
+Each run is a forked child that is really killed. The next child goes on from what lies on the disk, and ends with the
+bits of a run that nobody disturbed; at no moment after the first save is there no checkpoint that loads.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from likeness.models.policy import Policy
+from likeness.training.algorithm import Slots, StepOutput
+from likeness.training.checkpoint import load_checkpoint
+from likeness.training.plan import TrainerConfig
+from likeness.training.trainer import Trainer
+from tiny_training import Wrapped, policy_of, toy_algorithm
+
+CONFIG = TrainerConfig(steps=4, batch=2, learning_rate=1e-3, checkpoint_every=1, ema_decay=0.5)
+DURABLE = ("fsync", "replace", "unlink")
+RESULT = "result.safetensors"
+
+
+def in_child(work: Callable[[], None], kill_after: float | None = None) -> int:
+    """Run ``work`` in a forked child, killed after some seconds if asked; returns the signal that ended it, or 0."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+class Slow(Wrapped):
+    """Takes long enough over a step to be killed in it."""
+
+    def step(self, policy: Policy, slots: Slots) -> StepOutput:
+        time.sleep(0.02)
+        return self.inner.step(policy, slots)
+
+
+def train(base: Path, out: Path) -> None:
+    policy = policy_of(base)
+    Trainer(policy, Slow(toy_algorithm(policy)), CONFIG, 0, out).run()
+    save_file({name: p.detach().contiguous() for name, p in policy.trainable().items()}, out / RESULT)
+
+
+def killed_at(call: int, work: Callable[[], None]) -> Callable[[], None]:
+    """``work`` whose process kills itself just before its ``call``-th durable operation."""
+
+    def run() -> None:
+        counted = 0
+
+        def before(operation: Callable[..., object]) -> Callable[..., object]:
+            def counting(*arguments: object, **keywords: object) -> object:
+                nonlocal counted
+                counted += 1
+                if counted == call:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return operation(*arguments, **keywords)
+
+            return counting
+
+        for name in DURABLE:  # pathlib calls these by way of os, too
+            setattr(os, name, before(getattr(os, name)))
+        work()
+
+    return run
+
+
+def check(base: Path, out: Path, expected: dict[str, torch.Tensor], saved: bool) -> None:
+    checkpoint = load_checkpoint(out)
+    assert checkpoint is not None or not saved
+    assert in_child(lambda: train(base, out)) == 0
+    found = load_file(out / RESULT)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.fixture(scope="module")
+def expected(sd15_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    out = tmp_path_factory.mktemp("whole")
+    torch.set_num_threads(1)  # a forked child has no worker threads
+    assert in_child(lambda: train(sd15_folder, out)) == 0
+    return load_file(out / RESULT)
+
+
+def test_a_kill_at_every_durable_call_of_the_saves_loses_nothing(
+    sd15_folder: Path, tmp_path: Path, expected: dict[str, torch.Tensor]
+) -> None:
+    """The first save makes three such calls, every later one four: the predecessor goes last."""
+    calls = 0
+    while True:
+        calls += 1
+        out = tmp_path / str(calls)
+        out.mkdir()
+        if in_child(killed_at(calls, lambda out=out: train(sd15_folder, out))) == 0:  # type: ignore[misc]
+            break
+        check(sd15_folder, out, expected, saved=calls > 3)
+    assert calls - 1 >= 3 + 3 * 4
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments_lose_nothing(
+    sd15_folder: Path, tmp_path: Path, expected: dict[str, torch.Tensor]
+) -> None:
+    began = time.monotonic()
+    assert in_child(lambda: train(sd15_folder, tmp_path)) == 0
+    whole = time.monotonic() - began
+    draw = random.Random(0)
+    killed = 0
+    for number in range(50):
+        out = tmp_path / str(number)
+        out.mkdir()
+        killed += in_child(lambda out=out: train(sd15_folder, out), draw.uniform(0, 0.9 * whole)) == signal.SIGKILL  # type: ignore[misc]
+        check(sd15_folder, out, expected, saved=False)
+    assert killed > 40
