@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from likeness.core.errors import InputError
 from likeness.core.io import write_json, write_text
 from likeness.core.step import Metrics, Resources, StepSpec
 from likeness.training.plan import RECIPES, Plan, override
+from likeness.training.tracking import ENVIRONMENT, Run, open_tracking
 
 if TYPE_CHECKING:
     from likeness.models.policy import Policy
     from likeness.training.bench import Material
     from likeness.training.history import History
+    from likeness.training.samples import GridSampler
 
 
 class FinetuneConfig(Plan):
@@ -56,6 +59,7 @@ def finetune(
     from likeness.training.bench import Bench
     from likeness.training.trainer import Trainer
 
+    tracking = open_tracking(os.environ.get(ENVIRONMENT, ""), Run.of(config.recipe, config, lora))
     material = _read(references, train)
     torch_session(config.seed, config.threads)
     pipeline = load_pipeline(base_model)
@@ -63,7 +67,9 @@ def finetune(
     policy = make_policy(pipeline, config.adapters(), config.seed, gradient_checkpointing=config.gradient_checkpointing)
     algorithm = Bench(config, config.seed, policy, material, assets).algorithm()
     trainer = Trainer(policy, algorithm, config, config.seed, lora)
-    history = trainer.run(_grids(config, policy, material, lora))
+    grids = _grids(config, policy, material, lora)
+    with tracking:
+        history = trainer.run(lambda step: tracking.picture(step, grids(step)), tracking)
     policy.save(lora)
     return _record(config, policy, history, lora)
 
@@ -81,7 +87,7 @@ def _read(references: Path, train: Path) -> Material:
     return material
 
 
-def _grids(config: FinetuneConfig, policy: Policy, material: Material, lora: Path) -> Any:
+def _grids(config: FinetuneConfig, policy: Policy, material: Material, lora: Path) -> GridSampler:
     from likeness.training.prompts import rollout_prompts
     from likeness.training.samples import GridSampler
 

@@ -14,6 +14,7 @@ from likeness.training.checkpoint import Checkpoint, load_checkpoint, save_check
 from likeness.training.ema import Ema
 from likeness.training.history import History, means
 from likeness.training.plan import TrainerConfig
+from likeness.training.tracking import Tracking
 
 if TYPE_CHECKING:
     from likeness.models.policy import Policy
@@ -39,7 +40,7 @@ class Trainer:
         self.history = History()
         self.step = 0
 
-    def run(self, observe: Observer | None = None) -> History:
+    def run(self, observe: Observer | None = None, tracking: Tracking | None = None) -> History:
         """Train to ``config.steps``, from the newest checkpoint if there is one; ends with the averaged weights.
 
         Raises:
@@ -48,6 +49,8 @@ class Trainer:
         from tqdm import tqdm
 
         self._resume()
+        tracking = tracking or Tracking()
+        tracking.start(self.step, self.history.curves)
         if self.step == 0:
             self._observe(observe)
         with tqdm(total=self.config.steps, initial=self.step, desc="finetune", mininterval=1.0) as bar:
@@ -55,6 +58,7 @@ class Trainer:
                 values = self._one_step()
                 bar.set_postfix(_shown(values), refresh=False)
                 bar.update()
+                tracking.log(self.step, values)
                 self._after_step(observe)
         if self.ema is not None:
             self.ema.copy_to(self.parameters)
