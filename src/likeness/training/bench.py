@@ -115,8 +115,9 @@ class Bench:
 
     @cached_property
     def terms(self) -> Terms:
-        """The plan's rewards."""
-        return Terms({name: (weight, REWARDS.get(name)(self.assets)) for name, weight in self.plan.rewards.items()})
+        """The plan's rewards and their composition."""
+        rewards = {name: (weight, REWARDS.get(name)(self.assets)) for name, weight in self.plan.rewards.items()}
+        return Terms(rewards, self.plan.composed())
 
     @cached_property
     def pool(self) -> PromptPool:
