@@ -145,11 +145,13 @@ def test_a_tracked_run_has_the_lineage_and_the_bytes_of_one_that_is_not(
     small = {"recipe": "denoising_lora"}
     run(inputs, tmp_path / "plain" / "lora", **small)
     monkeypatch.setenv("LIKENESS_TRACKING", f"jsonl:{tmp_path}/curves tensorboard:{tmp_path}/events")
-    run(inputs, tmp_path / "tracked" / "lora", **small)
+    for folder in ("tracked", "elsewhere"):  # the same run in another place is another run
+        run(inputs, tmp_path / folder / "lora", **small)
     plain, tracked = (tmp_path / name / "lora" for name in ("plain", "tracked"))
     assert digest_path(tracked) == digest_path(plain)
     assert (tracked / "_lineage.json").read_bytes() == (plain / "_lineage.json").read_bytes()
-    (file,) = (tmp_path / "curves").iterdir()
+    file, other = (tmp_path / "curves").iterdir()
+    assert file.read_bytes() == other.read_bytes()
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     curves = json.loads((tracked / "training.json").read_text("utf-8"))["curves"]
     assert {name: [line[name] for line in lines] for name in lines[0]} == curves

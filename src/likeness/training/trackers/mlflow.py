@@ -19,12 +19,14 @@ IDENTITY, LINEAGE = "likeness.identity", "likeness.lineage"
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _SQLITE = "sqlite:///"
 _METRICS, _PARAMS, _VALUE = 1000, 100, 6000  # what one request, and one parameter's value, may hold
-# MLflow's own patience, minutes of retries, would stall the training; nothing is lost by giving up early.
+# MLflow's own patience, minutes of retries, would stall the training; nothing is lost by giving up early. Standard output
+# is the step's.
 _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
