@@ -19,8 +19,8 @@ IDENTITY, LINEAGE = "likeness.identity", "likeness.lineage"
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _SQLITE = "sqlite:///"
 _METRICS, _PARAMS, _VALUE = 1000, 100, 6000  # what one request, and one parameter's value, may hold
-# MLflow's own patience, minutes of retries, would stall the training; nothing is lost by giving up early. Standard output
-# is the step's.
+# MLflow's own patience, minutes of retries, would stall the training; nothing is lost by giving up early.
+# Standard output belongs to the step.
 _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
