@@ -49,6 +49,13 @@ def test_losses_that_params_name_are_all_there_are_and_keep_the_recipes_settings
     assert FinetuneConfig.model_validate(json.loads(config.model_dump_json())) == config
 
 
+def test_a_composition_is_named_alone_or_with_its_settings() -> None:
+    alone = FinetuneConfig.model_validate({"composition": "harmonic"})
+    assert alone == FinetuneConfig.model_validate({"composition": {"harmonic": {}}})
+    assert alone.composition == {"harmonic": {"ranges": {}, "least": 0.001}}
+    assert FinetuneConfig.model_validate(json.loads(alone.model_dump_json())) == alone
+
+
 @pytest.mark.parametrize(
     ("values", "error", "says"),
     [
@@ -64,6 +71,16 @@ def test_losses_that_params_name_are_all_there_are_and_keep_the_recipes_settings
         ({"trainable": {"lore": {}}}, UnknownNameError, "lora"),
         ({"rewards": {"identiy": 1.0}}, UnknownNameError, "identity"),
         ({"rewards": {"identity": -1.0}}, ConfigError, "rewards"),
+        ({"composition": "wieghted"}, UnknownNameError, "weighted"),
+        ({"composition": {"rank": {"grup": 2}}}, ConfigError, r"composition\.rank.*'group'"),
+        ({"composition": {"rank": {}, "weighted": {}}}, ConfigError, "exactly one"),
+        (
+            {"composition": {"constrained": {"primary": "identity", "floors": {"text": 0.2}}}},
+            ConfigError,
+            "rewards are",
+        ),
+        ({"composition": {"harmonic": {"ranges": {"appeal": [1, 0]}}}}, ConfigError, "range of 'appeal'"),
+        ({"composition": {"harmonic": {"ranges": {"apeal": [0, 1]}}}}, ConfigError, "'appeal'"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_loaded(

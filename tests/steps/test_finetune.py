@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from likeness.core.errors import InputError
+from likeness.core.errors import ConfigError, InputError
 from likeness.core.io import INCOMPLETE, digest_path
 from likeness.core.step import execute
 from likeness.data.captions import TOKEN
@@ -137,6 +137,36 @@ def test_id_aligner_writes_a_lora_its_curves_grids_and_card_and_does_so_again(
     with tuned(load_pipeline(sd15_folder), lora):
         pass
     assert (lora / LORA_FILE).stat().st_size < 200_000
+
+
+def test_a_tracked_run_has_the_lineage_and_the_bytes_of_one_that_is_not(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"recipe": "denoising_lora"}
+    run(inputs, tmp_path / "plain" / "lora", **small)
+    monkeypatch.setenv("LIKENESS_TRACKING", f"jsonl:{tmp_path}/curves tensorboard:{tmp_path}/events")
+    for folder in ("tracked", "elsewhere"):  # the same run in another place is another run
+        run(inputs, tmp_path / folder / "lora", **small)
+    plain, tracked = (tmp_path / name / "lora" for name in ("plain", "tracked"))
+    assert digest_path(tracked) == digest_path(plain)
+    assert (tracked / "_lineage.json").read_bytes() == (plain / "_lineage.json").read_bytes()
+    file, other = (tmp_path / "curves").iterdir()
+    assert file.read_bytes() == other.read_bytes()
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    curves = json.loads((tracked / "training.json").read_text("utf-8"))["curves"]
+    assert {name: [line[name] for line in lines] for name in lines[0]} == curves
+    assert file.name.startswith("denoising_lora-")
+    assert (tmp_path / "events" / file.stem).is_dir()
+
+
+def test_a_misconfigured_tracker_is_an_error_before_anything_is_read(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKENESS_TRACKING", "mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "no model").mkdir()
+    with pytest.raises(ConfigError, match="no URI"):
+        run({**inputs, "base_model": tmp_path / "no model"}, tmp_path / "lora")
 
 
 def test_the_baseline_decodes_nothing_and_needs_no_reward(inputs: dict[str, Path], tmp_path: Path) -> None:

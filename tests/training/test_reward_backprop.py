@@ -260,10 +260,3 @@ def test_a_missed_face_is_counted_and_keeps_its_place(sd15_folder: Path) -> None
     assert output.loss[1].item() == pytest.approx(0.2)  # alpha (1 - 0): constant, but in the mean
     output.loss[1].backward(retain_graph=True)
     assert all(p.grad is None or not p.grad.any() for p in policy.trainable().values())
-
-
-def test_a_reward_without_gradient_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="'blind'"):
-        Terms({"blind": (1.0, Redness(differentiable=False))}).require_gradient()
-    with pytest.raises(ConfigError, match="no reward"):
-        Terms({}).require_gradient()

@@ -82,6 +82,11 @@ def run_key(spec: StepSpec[Any], config: Config, digests: Mapping[str, str]) -> 
     )
 
 
+def stamped_key(output: Path) -> str:
+    """Key of the run that is writing ``output``, a folder of a resumable step."""
+    return (output / _KEY).read_text("utf-8")
+
+
 def execute(
     spec: StepSpec[C],
     config: C,

@@ -1,17 +1,18 @@
-"""Rewards by name, and their weighted sum."""
+"""Rewards by name, and by name the ways to make one of several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from likeness.core.errors import ConfigError
+from likeness.core.config import Config
 from likeness.core.registry import Registry
 from likeness.models.encoders import DualEncoder
-from likeness.rewards.base import Conditions, Plain, Reward
+from likeness.rewards.base import Reward
 from likeness.rewards.bradley_terry import BradleyTerryReward
 from likeness.rewards.identity import IdentityReward
 from likeness.rewards.text import TextReward
@@ -42,45 +43,56 @@ class RewardAssets:
 REWARDS: Registry[Callable[[RewardAssets], Reward]] = Registry("reward", builtin=("likeness.rewards.compose",))
 
 
-@dataclass(frozen=True)
-class WeightedReward(Plain):
-    """sum_i w_i R_i. :meth:`parts` gives each R_i, unweighted."""
-
-    weights: Mapping[str, float]
-    rewards: Mapping[str, Reward] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.weights or set(self.weights) != set(self.rewards):
-            raise ConfigError(
-                f"weights for {sorted(self.weights)}, rewards {sorted(self.rewards)}",
-                remedy="give exactly one weight to each of at least one reward",
-            )
-
-    @property
-    def differentiable(self) -> bool:
-        return all(reward.differentiable for reward in self.rewards.values())
-
-    def parts(self, images: Tensor, conditions: Conditions) -> dict[str, Tensor]:
-        """Name -> (B,) reward before weighting."""
-        return {name: reward(images, conditions) for name, reward in self.rewards.items()}
-
-    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """(B,) weighted sum of :meth:`parts`."""
-        import torch
-
-        return torch.stack([self.weights[name] * parts[name] for name in self.weights]).sum(dim=0)
-
-    def __call__(self, images: Tensor, conditions: Conditions) -> Tensor:
-        return self.total(self.parts(images, conditions))
+Statistics = Mapping[str, Mapping[str, float]]  # what it is of -> reward -> value
 
 
-def build_reward(weights: Mapping[str, float], assets: RewardAssets) -> WeightedReward:
-    """The weighted sum of registered rewards; a weight of 0 keeps a reward as a reading without influence.
+class Composition(Config):
+    """How the readings of several rewards, name -> (B,), become one (B,). Its fields are its settings.
 
-    Raises:
-        UnknownNameError: a reward is not registered, with the nearest names.
+    It holds nothing. What is known of earlier steps are ``statistics``: plain numbers, replaced once a step by
+    :meth:`fold`, so that they depend neither on micro-batches nor on resuming. ``weights``: name -> above 0.
+    ``differentiable``: whether gradients flow through it. ``shown``: which statistics have a curve.
     """
-    return WeightedReward(weights, {name: REWARDS.get(name)(assets) for name in weights})
+
+    differentiable: ClassVar[bool] = True
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, names: Collection[str]) -> None:
+        """Raises ConfigError where the settings do not suit rewards of these names."""
+
+    def start(self, weights: Mapping[str, float]) -> Statistics:
+        """The statistics before the first step."""
+        return {}
+
+    def fold(self, statistics: Statistics, readings: Mapping[str, Tensor]) -> Statistics:
+        """The statistics after a step with ``readings`` (B,) of all its slots."""
+        return statistics
+
+    @abstractmethod
+    def reward(self, readings: Mapping[str, Tensor], weights: Mapping[str, float], statistics: Statistics) -> Tensor:
+        """(B,), higher is better."""
+
+    def loss(
+        self,
+        readings: Mapping[str, Tensor],
+        best: Mapping[str, float],
+        weights: Mapping[str, float],
+        statistics: Statistics,
+    ) -> Tensor:
+        """(B,) that falls as the reward rises. ``best``: of each reading; only a sum has a use for it."""
+        return -self.reward(readings, weights, statistics)
+
+
+COMPOSITIONS: Registry[type[Composition]] = Registry(
+    "composition",
+    builtin=(
+        "likeness.rewards.compositions.constrained",
+        "likeness.rewards.compositions.harmonic",
+        "likeness.rewards.compositions.rank",
+        "likeness.rewards.compositions.standardised",
+        "likeness.rewards.compositions.weighted",
+    ),
+)
 
 
 def _identity(assets: RewardAssets) -> Reward:

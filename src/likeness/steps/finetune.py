@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ from likeness.core.errors import InputError
 from likeness.core.io import write_json, write_text
 from likeness.core.step import Metrics, Resources, StepSpec
 from likeness.training.plan import RECIPES, Plan, override
+from likeness.training.tracking import ENVIRONMENT, Run, open_tracking
 
 if TYPE_CHECKING:
     from likeness.models.policy import Policy
     from likeness.training.bench import Material
+    from likeness.training.samples import GridSampler
     from likeness.training.trainer import Trainer
 
 
@@ -56,6 +59,7 @@ def finetune(
     from likeness.training.bench import Bench
     from likeness.training.trainer import Trainer
 
+    tracking = open_tracking(os.environ.get(ENVIRONMENT, ""), Run.of(config.recipe, config, lora))
     material = _read(references, train)
     torch_session(config.seed, config.threads)
     pipeline = load_pipeline(base_model)
@@ -64,7 +68,9 @@ def finetune(
     bench = Bench(config, config.seed, policy, material, assets)
     validate = bench.validator() if config.validation.every else None
     trainer = Trainer(policy, bench.algorithm(), config, config.seed, lora, validate)
-    trainer.run(_grids(config, policy, material, lora))
+    grids = _grids(config, policy, material, lora)
+    with tracking:
+        trainer.run(lambda step: tracking.picture(step, grids(step)), tracking)
     if not trainer.world.is_main:
         return {"steps": trainer.step}
     policy.shrink(config.keep_update)
@@ -85,7 +91,7 @@ def _read(references: Path, train: Path) -> Material:
     return material
 
 
-def _grids(config: FinetuneConfig, policy: Policy, material: Material, lora: Path) -> Any:
+def _grids(config: FinetuneConfig, policy: Policy, material: Material, lora: Path) -> GridSampler:
     from likeness.training.prompts import rollout_prompts
     from likeness.training.samples import GridSampler
 

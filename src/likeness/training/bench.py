@@ -14,7 +14,7 @@ from likeness.data.captions import without_token
 from likeness.models.families import image_size
 from likeness.models.policy import Policy, Prompts
 from likeness.rewards.base import Conditions, Reward
-from likeness.rewards.compose import REWARDS, RewardAssets
+from likeness.rewards.compose import COMPOSITIONS, REWARDS, Composition, RewardAssets
 from likeness.training.algorithm import Combined
 from likeness.training.plan import ALGORITHMS, WEIGHT, Plan
 from likeness.training.prompts import rollout_prompts, subject_tokens
@@ -117,19 +117,20 @@ class Bench:
 
     @cached_property
     def terms(self) -> Terms:
-        """The plan's rewards."""
-        return self._terms(self.plan.rewards)
+        """The plan's rewards and their composition."""
+        return self._terms(self.plan.rewards, self.plan.composed())
 
     @cached_property
     def watched(self) -> Terms:
         """The rewards of validations; the plan's own where none are named."""
-        return self._terms(self.plan.validation.rewards) if self.plan.validation.rewards else self.terms
+        settings = self.plan.validation
+        return self._terms(settings.rewards or self.plan.rewards, COMPOSITIONS.get(settings.composition)())
 
-    def _terms(self, weights: Mapping[str, float]) -> Terms:
+    def _terms(self, weights: Mapping[str, float], composition: Composition) -> Terms:
         for name in weights:
             if name not in self._made:
                 self._made[name] = REWARDS.get(name)(self.assets)
-        return Terms({name: (weight, self._made[name]) for name, weight in weights.items()})
+        return Terms({name: (weight, self._made[name]) for name, weight in weights.items()}, composition)
 
     @cached_property
     def pool(self) -> PromptPool:

@@ -12,7 +12,7 @@ from likeness.core.config import Config, parse_config
 from likeness.core.errors import ConfigError
 from likeness.core.registry import Registry
 from likeness.models.adapters.base import ADAPTERS
-from likeness.rewards.compose import REWARDS
+from likeness.rewards.compose import COMPOSITIONS, REWARDS, Composition
 from likeness.training.validation import ValidationSettings
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Plan(TrainerConfig):
 
     ``trainable``: adapter -> its settings. ``losses``: algorithm -> ``weight`` and settings; their sum is minimised.
     ``rewards``: reward -> weight (the alphas of ID-Aligner's eq. 9), for the algorithms that learn from rewards.
+    ``composition``: how their readings become one, with its settings.
     ``prompts``: how many are rolled out, each phrase of a situation kept with probability ``keep_phrases``.
     ``keep_update``: share of the learnt update that the result keeps; below 1 it gives some of what was learnt back for
     some of what was forgotten (WiSE-FT, 2109.01903, eq. 1).
@@ -73,6 +74,7 @@ class Plan(TrainerConfig):
     trainable: Mapping[str, Mapping[str, Any]] = Field(default={"lora": {}}, validate_default=True)
     losses: Mapping[str, Mapping[str, Any]] = Field(default={"denoising": {}}, validate_default=True)
     rewards: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    composition: Mapping[str, Mapping[str, Any]] = Field(default={"weighted": {}}, validate_default=True)
     gradient_checkpointing: bool = False
     prompts: int = Field(64, gt=0)
     keep_phrases: float = Field(1.0, ge=0, le=1)
@@ -109,11 +111,36 @@ class Plan(TrainerConfig):
             filled[name] = {WEIGHT: weight, **known}
         return filled
 
+    @field_validator("composition", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {value: {}} if isinstance(value, str) else value
+
+    @field_validator("composition")
+    @classmethod
+    def _fill_composition(cls, value: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        if len(value) != 1:
+            raise ConfigError(f"composition names {sorted(value)}", remedy="name exactly one under composition")
+        return {
+            name: parse_config(COMPOSITIONS.get(name), given, f"composition.{name}").model_dump(mode="json")
+            for name, given in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _composes_its_rewards(self) -> Self:
+        self.composed().check(self.rewards)
+        return self
+
     @model_validator(mode="after")
     def _learns_something(self) -> Self:
         if not self.losses or not self.trainable:
             raise ConfigError("there is nothing to learn", remedy="name something under losses and under trainable")
         return self
+
+    def composed(self) -> Composition:
+        """What makes one of the rewards' readings."""
+        ((name, given),) = self.composition.items()
+        return COMPOSITIONS.get(name).model_validate(dict(given))
 
     def adapters(self) -> dict[str, Config]:
         """Validated settings of each adapter."""

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from likeness.core.config import Config
 from likeness.core.errors import ConfigError
 from likeness.models.families import latent_shape
-from likeness.training.algorithm import Slots, Stateless, StepOutput
+from likeness.training.algorithm import Memory, Slots, StepOutput
 from likeness.training.plan import ALGORITHMS, AlgorithmSpec
 from likeness.training.rollout import denoise, move
 
@@ -57,8 +57,8 @@ class RewardBackpropSettings(Config):
 
 
 @dataclass
-class RewardBackprop(Stateless):
-    """The rewards' shortfall on pictures of ``pool``'s prompts."""
+class RewardBackprop:
+    """The loss of the rewards' composition on pictures of ``pool``'s prompts."""
 
     settings: RewardBackpropSettings
     terms: Terms
@@ -72,7 +72,7 @@ class RewardBackprop(Stateless):
         """The algorithm on the bench's pipeline.
 
         Raises:
-            ConfigError: a reward gives no gradient.
+            ConfigError: a reward or their composition gives no gradient.
         """
         bench.terms.require_gradient()
         policy = bench.policy
@@ -98,6 +98,7 @@ class RewardBackprop(Stateless):
     def prepare(self, policy: Policy, slots: Slots) -> None:
         import torch
 
+        self.terms.begin(slots.step)
         share, renoise = self.settings.share, self.settings.spread == "renoise"
         if slots.count % share:
             raise ConfigError(
@@ -127,6 +128,12 @@ class RewardBackprop(Stateless):
         finish = self._predict if self.settings.through == "predict" else self._sample
         x0 = finish(policy, latents, start, conditioning)
         return self.terms(policy.decode(x0), self.pool.conditions(index))
+
+    def memory(self) -> Memory:
+        return self.terms.memory()
+
+    def restore(self, memory: Memory) -> None:
+        self.terms.restore(memory)
 
     def _draws(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """Prompt and start of each slot; a micro-batch may begin in the middle of a shared rollout."""

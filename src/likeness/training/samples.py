@@ -27,13 +27,15 @@ class GridSampler:
     seed: int
     folder: Path
 
-    def __call__(self, step: int) -> None:
+    def __call__(self, step: int) -> Path:
         prompts = [prompt for prompt in self.prompts for _ in range(self.columns)]
         seeds = [derive_seed(self.seed, "grid", column) for _ in self.prompts for column in range(self.columns)]
         images = generate(
             self.pipeline, prompts, seeds, steps=self.steps, guidance_scale=self.guidance, batch=self.columns
         )
-        write_grid(self.folder / f"step-{step:04d}.png", images, self.columns)
+        path = self.folder / f"step-{step:04d}.png"
+        write_grid(path, images, self.columns)
+        return path
 
 
 def write_grid(path: Path, images: Tensor, columns: int) -> None:

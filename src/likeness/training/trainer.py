@@ -14,6 +14,7 @@ from likeness.training.ema import Ema, copy_into
 from likeness.training.guards import optimiser_state, require_finite, require_finite_losses
 from likeness.training.history import History
 from likeness.training.plan import TrainerConfig
+from likeness.training.tracking import Tracking
 from likeness.training.validation import Readings, Watch
 from likeness.training.world import World
 
@@ -60,7 +61,7 @@ class Trainer:
         self.step = 0
         self.stopped: str | None = None
 
-    def run(self, observe: Observer | None = None) -> History:
+    def run(self, observe: Observer | None = None, tracking: Tracking | None = None) -> History:
         """Train to ``config.steps``, from the newest checkpoint if there is one, or until a validation says stop.
 
         Ends with the averaged weights, or the best validation's.
@@ -71,6 +72,8 @@ class Trainer:
         from tqdm import tqdm
 
         self._resume()
+        tracking = tracking if tracking is not None and self.world.is_main else Tracking()
+        tracking.start(self.step, self.history.curves)
         if self.step == 0:
             self._look(observe, validate=self.validate is not None)
         bar = tqdm(
@@ -81,6 +84,7 @@ class Trainer:
                 values = self._one_step()
                 bar.set_postfix(_shown(values), refresh=False)
                 bar.update()
+                tracking.log(self.step, values)
                 self._after_step(observe)
         self._finish()
         return self.history

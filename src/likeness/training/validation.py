@@ -40,8 +40,9 @@ Readings = dict[str, float]
 class ValidationSettings(Config):
     """``every``: steps between two validations, 0 for none. ``prompts``: pictures each looks at, the same every time.
 
-    ``rewards``: name -> weight of the validation reward, the run's own if none is named. ``keep``: which weights the
-    run ends with. ``patience``: validations without a better reward after which the run stops, 0 for never.
+    ``rewards``: name -> weight of the validation reward, the run's own if none is named; ``composition``: how they
+    become one. ``keep``: which weights the run ends with. ``patience``: validations without a better reward after which
+    the run stops, 0 for never.
 
     ``canaries``: name -> largest share by which it may leave the base model's value (of ``darkness``, ``saturation``,
     ``edge_density``, ``colour_entropy``, ``diversity``: mean distance between pictures; ``faces``: share of pictures
@@ -51,6 +52,7 @@ class ValidationSettings(Config):
     every: int = Field(default=0, ge=0)
     prompts: int = Field(default=16, gt=1)
     rewards: Mapping[str, float] = Field(default_factory=dict)
+    composition: Literal["weighted", "harmonic"] = "weighted"
     keep: Literal["last", "best"] = "last"
     patience: int = Field(default=0, ge=0)
     canaries: Mapping[str, float] = Field(default_factory=dict)

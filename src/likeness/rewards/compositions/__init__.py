@@ -1,0 +1,1 @@
+"""The ways to make one reward of several, one module each."""

@@ -1,0 +1,1 @@
+"""The experiment trackers, one module each."""
