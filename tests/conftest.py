@@ -26,6 +26,27 @@ def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def inpaint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny import tiny_inpaint
+
+    return tiny_inpaint(tmp_path_factory.mktemp("inpaint"))
+
+
+@pytest.fixture(scope="session")
+def sd3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny import tiny_sd3
+
+    return tiny_sd3(tmp_path_factory.mktemp("sd3"))
+
+
+@pytest.fixture(scope="session")
+def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny import tiny_flux
+
+    return tiny_flux(tmp_path_factory.mktemp("flux"))
+
+
+@pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import tiny_clip
 

@@ -16,9 +16,10 @@ from likeness.core.io import digest_file
 from likeness.models.adapters.lora import FILE as LORA_FILE
 from likeness.models.generator import generate, load_pipeline
 from likeness.models.policy import tuned
-from tiny_training import PROMPTS, disturb, policy_of, run_step
+from likeness.training.algorithm import Slots
+from tiny import FAMILIES
+from tiny_training import PROMPTS, disturb, policy_of, run_step, toy_algorithm
 
-FAMILIES = ("sd15_folder", "sdxl_folder")
 SAMPLING = {"steps": 2, "guidance_scale": 2.0, "batch": 3}
 # Leaving likeness off the path would hide the other packages too, so its import is barred.
 PLAIN_DIFFUSERS = """
@@ -33,7 +34,8 @@ try:
     raise SystemExit("likeness could be imported")
 except ImportError:
     pass
-import logging, torch
+import logging, torch, warnings
+warnings.simplefilter("error", RuntimeWarning)  # peft's word for names that found no place
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import save_file
@@ -53,17 +55,19 @@ for base, lora in zip(sys.argv[1::2], sys.argv[2::2]):
     if warned:
         raise SystemExit(f"loading warned: {warned}")
     seeds = [torch.Generator().manual_seed(s) for s in (1, 2, 3)]
-    images = pipeline(prompts, generator=seeds, num_inference_steps=2, guidance_scale=2.0, output_type="pt").images
-    weights = {n.replace("default_0", "A"): p.detach() for n, p in pipeline.unet.named_parameters() if "lora_" in n}
+    given = dict(height=64, width=64, num_inference_steps=2, guidance_scale=2.0, output_type="pt")
+    if "Inpaint" in type(pipeline).__name__:
+        given.update(image=torch.zeros(3, 3, 64, 64), mask_image=torch.ones(3, 1, 64, 64))
+    images = pipeline(prompts, generator=seeds, **given).images
+    network = pipeline.components.get("unet") or pipeline.components["transformer"]
+    weights = {n.replace("default_0", "A"): p.detach() for n, p in network.named_parameters() if "lora_" in n}
     save_file({"images": images.contiguous(), **weights}, lora + "/plain.safetensors")
 """
 
 
-def test_plain_diffusers_loads_the_lora_and_draws_the_same(
-    sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
-) -> None:
-    """One process for both families: importing diffusers is most of the cost."""
-    bases = {"sd15": sd15_folder, "sdxl": sdxl_folder}
+def test_plain_diffusers_loads_the_lora_and_draws_the_same(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """One process for all families: importing diffusers is most of the cost."""
+    bases = {name: request.getfixturevalue(name) for name in FAMILIES}
     policies = {name: policy_of(base) for name, base in bases.items()}
     arguments = []
     for name, policy in policies.items():
@@ -77,28 +81,9 @@ def test_plain_diffusers_loads_the_lora_and_draws_the_same(
         loaded = load_file(tmp_path / name / "plain.safetensors")
         ours = generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING)
         torch.testing.assert_close(loaded.pop("images"), ours, atol=1e-5, rtol=0)
-        trained = {k.removeprefix("unet.").replace(".likeness.", ".A."): p for k, p in policy.trainable().items()}
+        trained = {k.partition(".")[2].replace(".likeness.", ".A."): p for k, p in policy.trainable().items()}
         assert loaded.keys() == trained.keys()
         assert all(torch.equal(loaded[key], trained[key]) for key in loaded)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_adapter_off_and_unloaded_are_the_base_model(
-    family: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    base = load_pipeline(request.getfixturevalue(family))
-    plain = generate(base, PROMPTS, [1, 2, 3], **SAMPLING)
-    policy = policy_of(request.getfixturevalue(family))
-    torch.testing.assert_close(generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING), plain, atol=1e-6, rtol=0)
-    disturb(policy)
-    trained = generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING)
-    assert (trained - plain).abs().max() > 1e-4
-    with policy.reference():
-        torch.testing.assert_close(generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING), plain, atol=1e-6, rtol=0)
-    policy.save(tmp_path)
-    with tuned(base, tmp_path):
-        torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), trained, atol=1e-5, rtol=0)
-    torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), plain, rtol=0, atol=0)
 
 
 def test_equal_weights_are_equal_bytes_and_seeds_decide_them(sd15_folder: Path, tmp_path: Path) -> None:
@@ -135,13 +120,22 @@ def test_keeping_a_share_of_the_update_lies_on_the_line_to_the_base_model(sd15_f
     torch.testing.assert_close(layer(inputs) - base, 0.25 * moved, atol=1e-5, rtol=1e-4)
 
 
-def test_gradient_checkpointing_changes_no_gradient(sd15_folder: Path, tmp_path: Path) -> None:
-    from likeness.training.algorithm import Slots
-    from tiny_training import toy_algorithm
+def test_targets_without_an_older_name_are_saved_too(sd15_folder: Path, tmp_path: Path) -> None:
+    """diffusers has older names for attention projections only, and reads a file of both by halves."""
+    policy = policy_of(sd15_folder, targets=("proj_in", "to_k"))
+    disturb(policy)
+    policy.save(tmp_path)
+    trained = generate(policy.pipeline, PROMPTS, [1, 2, 3], **SAMPLING)
+    base = load_pipeline(sd15_folder)
+    with tuned(base, tmp_path):
+        torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), trained, atol=1e-5, rtol=0)
 
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing_changes_no_gradient(family: str, request: pytest.FixtureRequest) -> None:
     gradients = []
     for checkpointing in (False, True):
-        policy = policy_of(sd15_folder, gradient_checkpointing=checkpointing)
+        policy = policy_of(request.getfixturevalue(family), gradient_checkpointing=checkpointing)
         disturb(policy)
         run_step(toy_algorithm(policy), policy, Slots(0, 0, 0, 2)).loss.sum().backward()
         gradients.append({name: p.grad for name, p in policy.trainable().items()})

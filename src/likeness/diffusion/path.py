@@ -1,7 +1,8 @@
 """Noise paths: how clean latents become noise, what a network's output means on the way, and steps back.
 
 Notation: x0 clean latents, eps unit noise, x_t noised latents, all (B, C, h, w); t (B,) timesteps as the network takes
-them, larger is noisier; ``t_next`` (B,) where a step arrives, :data:`END` (-1) for clean latents.
+them, larger is noisier; ``t_next`` (B,) where a step arrives, :data:`END` (-1) for clean latents. Timesteps may be on
+another device than the latents: results are on that of the latents.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Transition:
         """Log density per latent entry, (B,): the mean over entries, as DDPO (2305.13301) and its heirs compute it.
 
         The ratio of two policies then does not depend on the size of the latent, nor do the clip ranges of papers.
+        Not finite where ``std`` is 0: a step that draws nothing has no density.
         """
         import math
 
@@ -96,7 +98,7 @@ PARAMETERISATIONS: Mapping[str, Parameterisation] = {
     "epsilon": Parameterisation(
         target=lambda x0, eps, c, s: eps,
         to_x0=lambda prediction, x_t, c, s: (x_t - s * prediction) / c,
-        eps_weight=lambda snr: snr * 0 + 1,
+        eps_weight=lambda snr: snr.new_ones(snr.shape),
         at_zero_snr=False,
     ),
     "v_prediction": Parameterisation(
@@ -168,28 +170,28 @@ class NoisePath:
 
         return torch.tensor([int(value) for value in values])
 
-    def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(a_t), sqrt(1 - a_t) as (B, 1, 1, 1); t = -1 stands for the end of sampling."""
+    def _scales(self, t: Tensor, device: Any) -> tuple[Tensor, Tensor]:
+        """sqrt(a_t), sqrt(1 - a_t) as (B, 1, 1, 1) on ``device``; t = -1 stands for the end of sampling."""
         alpha = self.alphas_cumprod.to(t.device)[t.clamp(min=0)].where(t >= 0, self.final_alpha.to(t.device))
-        alpha = alpha.view(-1, 1, 1, 1)
+        alpha = alpha.view(-1, 1, 1, 1).to(device)
         return alpha.sqrt(), (1 - alpha).sqrt()
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t."""
-        c, s = self._scales(t)
+        c, s = self._scales(t, x0.device)
         return c * x0 + s * eps
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """What a perfect network would predict at x_t."""
-        return self.parameterisation.target(x0, eps, *self._scales(t))
+        return self.parameterisation.target(x0, eps, *self._scales(t, x0.device))
 
     def to_x0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The clean latents that ``prediction`` implies."""
-        return self.parameterisation.to_x0(prediction, x_t, *self._scales(t))
+        return self.parameterisation.to_x0(prediction, x_t, *self._scales(t, x_t.device))
 
     def snr(self, t: Tensor) -> Tensor:
         """a_t / (1 - a_t)."""
-        c, s = self._scales(t)
+        c, s = self._scales(t, t.device)
         return (c / s).square().flatten()
 
     def prediction_weight(self, weight_eps: Tensor, t: Tensor) -> Tensor:
@@ -200,8 +202,8 @@ class NoisePath:
 
         sigma^2 = eta^2 (1 - a') / (1 - a) (1 - a / a'), mean = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps, a' at t_next.
         """
-        c, s = self._scales(t)
-        c_next, s_next = self._scales(t_next)
+        c, s = self._scales(t, x_t.device)
+        c_next, s_next = self._scales(t_next, x_t.device)
         x0 = self.parameterisation.to_x0(prediction, x_t, c, s)
         eps = (x_t - c * x0) / s
         std = eta * s_next / s * (1 - (c / c_next).square()).clamp(min=0).sqrt()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FLUX_GUIDANCE = 3.5  # what Flux's distilled guidance is told in training and in sampling
+PATCH = 2  # side of the patches of latents that SD3's and Flux's transformers read as tokens
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Family:
     """``network``: the pipeline's attribute that is trained. ``targets``: its attention projections, for a LoRA.
 
     ``encode``: (pipeline, prompts) -> Conditioning. ``call``: (network, x_t, t, conditioning) -> (B, C, h, w).
-    ``sample``: further arguments of the pipeline's own call for a batch of that many pictures.
+    ``sample``: further arguments of the pipeline's own call for a batch of that many pictures. ``timing``: (pipeline,
+    steps) -> what that call tells the scheduler's ``set_timesteps``.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Family:
     encode: Callable[[Any, list[str]], Conditioning]
     call: Callable[[Any, Tensor, Tensor, Conditioning], Tensor]
     sample: Callable[[Any, int], Mapping[str, Any]]
+    timing: Callable[[Any, int], Mapping[str, Any]]
 
 
 def _plain(pipeline: Any, prompts: list[str]) -> Conditioning:
@@ -83,14 +86,15 @@ def _inpainting(pipeline: Any, prompts: list[str]) -> Conditioning:
 def inpainting_channels(pipeline: Any, images: Tensor, masks: Tensor) -> Tensor:
     """What an inpainting UNet sees beside x_t: (B, 1 + C, h, w), the mask and the latents of what stays visible.
 
-    ``images``: (B, 3, H, W) in [0, 1]; ``masks``: (B, 1, H, W), 1 where the picture is to be filled in.
+    ``images``: (B, 3, H, W) in [0, 1]; ``masks``: (B, 1, H, W), from 0.5 up where the picture is to be filled in.
+    The latents are the mode of the VAE's posterior, of which the pipeline draws a sample.
     """
     import torch
     from torch.nn.functional import interpolate
 
-    masks = masks.to(images)
+    masks = (masks >= 0.5).to(images)
     # The pipeline blacks out nothing: masked pixels are 0 in the VAE's range [-1, 1], that is grey.
-    visible = (images * 2 - 1) * (masks < 0.5)
+    visible = (images * 2 - 1) * (1 - masks)
     with torch.no_grad():
         latents = pipeline.vae.encode(visible).latent_dist.mode() * pipeline.vae.config.scaling_factor
     return torch.cat([interpolate(masks, size=latents.shape[-2:], mode="nearest"), latents], dim=1)
@@ -116,6 +120,7 @@ def _sd3(pipeline: Any, prompts: list[str]) -> Conditioning:
 
 
 def _sd3_call(network: Any, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+    _require_whole_patches(x_t)
     output: Tensor = network(
         hidden_states=x_t,
         timestep=t,
@@ -136,6 +141,7 @@ def _flux_call(network: Any, x_t: Tensor, t: Tensor, conditioning: Conditioning)
     import torch
     from diffusers import FluxPipeline
 
+    _require_whole_patches(x_t)
     count, channels, height, width = x_t.shape
     packed = FluxPipeline._pack_latents(x_t, count, channels, height, width)
     places = FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, x_t.device, x_t.dtype)
@@ -155,6 +161,15 @@ def _flux_call(network: Any, x_t: Tensor, t: Tensor, conditioning: Conditioning)
     return unpacked
 
 
+def _require_whole_patches(x_t: Tensor) -> None:
+    height, width = x_t.shape[-2:]
+    if height % PATCH or width % PATCH:
+        raise InputError(
+            f"latents of {height} x {width} cannot be cut into patches of {PATCH} x {PATCH}",
+            remedy=f"choose pictures whose sides are a multiple of {PATCH} times the VAE's reduction (16 as a rule)",
+        )
+
+
 def _nothing(pipeline: Any, count: int) -> Mapping[str, Any]:
     return {}
 
@@ -171,14 +186,42 @@ def _size(pipeline: Any, count: int) -> Mapping[str, Any]:
     return {"height": image_size(pipeline), "width": image_size(pipeline)}
 
 
+def _count(pipeline: Any, steps: int) -> Mapping[str, Any]:
+    return {"num_inference_steps": steps}
+
+
+def _sd3_timing(pipeline: Any, steps: int) -> Mapping[str, Any]:
+    return {"num_inference_steps": steps, "mu": _resolution_shift(pipeline)}
+
+
+def _flux_timing(pipeline: Any, steps: int) -> Mapping[str, Any]:
+    """Evenly spaced before the shift: 1, 1 - 1/S, ..., 1/S."""
+    return {"sigmas": [1 - step / steps for step in range(steps)], "mu": _resolution_shift(pipeline)}
+
+
+def _resolution_shift(pipeline: Any) -> float:
+    """mu of s' = e^mu s / (1 + (e^mu - 1) s): linear in the number of the picture's tokens.
+
+    More tokens tell the picture from more noise, so times move towards noise (Esser et al., 2403.03206, section 5.3.2).
+    Schedulers without dynamic shifting take no notice.
+    """
+    config = pipeline.scheduler.config
+    _, height, width = latent_shape(pipeline)
+    tokens = (height // PATCH) * (width // PATCH)
+    share = (tokens - config.base_image_seq_len) / (config.max_image_seq_len - config.base_image_seq_len)
+    return float(config.base_shift + share * (config.max_shift - config.base_shift))
+
+
 _PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 _JOINT = (*_PROJECTIONS, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 FAMILIES: Mapping[str, Family] = {
-    "StableDiffusionPipeline": Family("sd", "unet", _PROJECTIONS, _plain, _unet, _nothing),
-    "StableDiffusionXLPipeline": Family("sdxl", "unet", _PROJECTIONS, _sdxl, _unet, _nothing),
-    "StableDiffusionInpaintPipeline": Family("inpainting", "unet", _PROJECTIONS, _inpainting, _unet, _whole_picture),
-    "StableDiffusion3Pipeline": Family("sd3", "transformer", _JOINT, _sd3, _sd3_call, _size),
-    "FluxPipeline": Family("flux", "transformer", _JOINT, _flux, _flux_call, _size),
+    "StableDiffusionPipeline": Family("sd", "unet", _PROJECTIONS, _plain, _unet, _nothing, _count),
+    "StableDiffusionXLPipeline": Family("sdxl", "unet", _PROJECTIONS, _sdxl, _unet, _nothing, _count),
+    "StableDiffusionInpaintPipeline": Family(
+        "inpainting", "unet", _PROJECTIONS, _inpainting, _unet, _whole_picture, _count
+    ),
+    "StableDiffusion3Pipeline": Family("sd3", "transformer", _JOINT, _sd3, _sd3_call, _size, _sd3_timing),
+    "FluxPipeline": Family("flux", "transformer", _JOINT, _flux, _flux_call, _size, _flux_timing),
 }
 
 

@@ -64,6 +64,7 @@ def generate(
     """One image for each (prompt, seed): (B, 3, H, W) float32 in [0, 1] on the CPU.
 
     Every sample has its own noise generator, so its picture does not depend on the batch it is drawn in.
+    ``guidance_scale``: of classifier-free guidance, 1 for none; with Flux, what its distilled guidance is told.
     """
     import torch
 

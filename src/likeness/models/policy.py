@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,9 @@ def make_policy(
     if gradient_checkpointing:
         network.enable_gradient_checkpointing()
         pipeline.vae.enable_gradient_checkpointing()
-    return Policy(pipeline, path_of(pipeline.scheduler), family_of(pipeline), parts, network)
+    family = family_of(pipeline)
+    path = path_of(pipeline.scheduler, partial(family.timing, pipeline))
+    return Policy(pipeline, path, family, parts, network)
 
 
 def _saved(folder: Path) -> list[Adapter[Any]]:

@@ -92,14 +92,12 @@ class LoraPart:
 
     def save(self, folder: Path) -> None:
         """In diffusers' format: plain ``load_lora_weights`` loads it."""
-        from diffusers.utils import convert_state_dict_to_diffusers
         from peft.utils import get_peft_model_state_dict
 
         layers: dict[str, Any] = {}
         metadata: dict[str, Any] = {}
         for component, module in self.modules.items():
-            state = get_peft_model_state_dict(module, adapter_name=NAME)
-            layers[f"{component}_lora_layers"] = convert_state_dict_to_diffusers(state)
+            layers[f"{component}_lora_layers"] = _named(component, get_peft_model_state_dict(module, adapter_name=NAME))
             settings = _stable(module.peft_config[NAME].to_dict())
             metadata |= {f"{component}.{key}": value for key, value in settings.items()}
 
@@ -107,6 +105,19 @@ class LoraPart:
             _write_weights(weights, metadata, Path(file))
 
         type(self.pipeline).save_lora_weights(folder, weight_name=FILE, save_function=write, **layers)
+
+
+def _named(component: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors under the names that diffusers' training scripts publish: PEFT's for transformers, older ones elsewhere.
+
+    There is an older name for attention projections only. diffusers tells old from new by a file's first name, and of a
+    mixture it ignores one half without a word.
+    """
+    from diffusers.utils import convert_state_dict_to_diffusers
+
+    older: Mapping[str, Tensor] = convert_state_dict_to_diffusers(state)
+    mixed = any(".lora_A." in name for name in older)
+    return state if component == "transformer" or mixed else older
 
 
 def _stable(settings: Mapping[str, Any]) -> dict[str, Any]:
