@@ -1,6 +1,6 @@
 """One process of a run under torchrun: trains the toy algorithm and lets the main process save the result.
 
-python -m torch.distributed.run --nproc_per_node=2 world_worker.py PIPELINE OUT STEPS SHARE
+python -m torch.distributed.run --nproc_per_node=2 world_worker.py PIPELINE OUT STEPS SHARE MODE
 """
 
 from __future__ import annotations
@@ -17,11 +17,19 @@ from likeness.training.trainer import Trainer
 from tiny_training import policy_of, toy_denoising, toy_reward
 
 
-def main(base: Path, out: Path, steps: int, share: int) -> None:
+def main(base: Path, out: Path, steps: int, share: int, mode: str) -> None:
     torch.set_num_threads(1)
     policy = policy_of(base)
     parts = {"reward": (1.0, toy_reward(policy, (0, 3), share=share)), "denoising": (0.1, toy_denoising(policy))}
-    config = TrainerConfig(steps=steps, batch=4, micro_batch=1, learning_rate=1e-3, checkpoint_every=1, ema_decay=0.5)
+    config = TrainerConfig(
+        steps=steps,
+        batch=4,
+        micro_batch=1,
+        learning_rate=1e-3,
+        checkpoint_every=1,
+        ema_decay=0.5,
+        sharded=mode == "sharded",
+    )
     trainer = Trainer(policy, Combined(parts), config, 3, out)
     trainer.run()
     if trainer.world.is_main:
@@ -31,4 +39,4 @@ def main(base: Path, out: Path, steps: int, share: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

@@ -6,7 +6,7 @@ copy of the weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -51,7 +51,11 @@ class Prompts:
 
 @dataclass
 class Policy:
-    """``network``: the UNet or transformer, as the trainer has wrapped it. ``autocast``: dtype of its forwards."""
+    """``network``: the UNet or transformer. ``autocast``: dtype of its forwards.
+
+    ``most``: the largest of a number over the processes that share a sharded network, which all have to call it equally
+    often; the number itself where each has a whole one.
+    """
 
     pipeline: Any
     path: NoisePath
@@ -59,6 +63,7 @@ class Policy:
     parts: tuple[Part, ...]
     network: Any
     autocast: Any = None
+    most: Callable[[int], int] = int
     counts: Counts = field(default_factory=Counts)
 
     def predict(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

@@ -42,6 +42,7 @@ class TrainerConfig(Config):
 
     The learning rate rises over ``warmup`` steps, then falls to 0 at the last step unless ``decay`` is none.
     ``precision``: of the network's forwards; weights and optimiser stay float32. ``compile``: torch.compile.
+    ``sharded``: of several processes each keeps a part of the network (FSDP) and not a whole one (data parallel).
     """
 
     steps: int = Field(100, gt=0)
@@ -57,6 +58,7 @@ class TrainerConfig(Config):
     sample_every: int = Field(50, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    sharded: bool = False
     validation: ValidationSettings = ValidationSettings()
 
 

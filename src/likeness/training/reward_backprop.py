@@ -16,7 +16,7 @@ from likeness.core.errors import ConfigError
 from likeness.models.families import latent_shape
 from likeness.training.algorithm import Memory, Slots, StepOutput
 from likeness.training.plan import ALGORITHMS, AlgorithmSpec
-from likeness.training.rollout import denoise, move
+from likeness.training.rollout import denoise, move_some
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,10 +153,9 @@ class RewardBackprop:
 
     def _sample(self, policy: Policy, latents: Tensor, start: Tensor, conditioning: Conditioning) -> Tensor:
         """x0 at the end of the chain, with gradient through every step from the start on."""
-        for step in range(int(start.min()), len(self.chain)):
-            active = (start <= step).nonzero().flatten()
-            moved = move(policy, latents[active], self.chain[step], conditioning.take(active))
-            latents = latents.index_copy(0, active, moved)
+        first = len(self.chain) - policy.most(len(self.chain) - int(start.min()))
+        for step in range(first, len(self.chain)):
+            latents = move_some(policy, latents, start <= step, self.chain[step], conditioning)
         return latents
 
 

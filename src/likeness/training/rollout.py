@@ -36,14 +36,26 @@ def denoise(
     found: dict[tuple[int, int], Tensor] = {}
     latents = noise.clone()
     last = torch.tensor([int(row.nonzero().max()) if row.any() else -1 for row in wanted])
+    end = policy.most(int(last.max()))
     with torch.no_grad():
-        for step in range(len(chain) + 1):
+        for step in range(end + 1):
             found |= {(row, step): latents[row].clone() for row in wanted[:, step].nonzero().flatten().tolist()}
-            active = (last > step).nonzero().flatten()
-            if not len(active):
-                break
-            latents[active] = move(policy, latents[active], chain[step], conditioning.take(active))
+            if step < end:
+                latents = move_some(policy, latents, last > step, chain[step], conditioning)
     return found
+
+
+def move_some(
+    policy: Policy, latents: Tensor, active: Tensor, step: tuple[float, float], conditioning: Conditioning
+) -> Tensor:
+    """``latents`` (B, C, h, w) with one step of the chain taken by the rows that are ``active`` (B,) bool.
+
+    Where none is, the network is called all the same and its answer dropped: another process may be in this step.
+    """
+    rows = active.nonzero().flatten()
+    called = rows if len(rows) else active.new_zeros(1).long()
+    moved = move(policy, latents[called], step, conditioning.take(called))
+    return latents.index_copy(0, rows, moved[: len(rows)])
 
 
 def move(policy: Policy, x_t: Tensor, step: tuple[float, float], conditioning: Conditioning) -> Tensor:

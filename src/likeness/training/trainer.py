@@ -49,6 +49,9 @@ class Trainer:
         self.validate = validate
         self.world = World.join()
         policy.autocast = torch.bfloat16 if config.precision == "bf16" else None
+        if config.sharded:
+            self.world.shard(policy.network)
+            policy.most = self.world.most
         if config.compile:
             policy.network.compile()
         self.parameters, self.rates = policy.trainable(), policy.rates()
@@ -122,7 +125,8 @@ class Trainer:
         self.world.sum_gradients(self.parameters.values())
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         require_finite(self.step + 1, "the gradient", gradients)
-        return float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm))
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
+        return float(self.world.whole(norm))
 
     def _set_learning_rate(self) -> None:
         factor = rate_factor(self.config, self.step)
@@ -139,7 +143,7 @@ class Trainer:
     def _look(self, observe: Observer | None, *, validate: bool) -> None:
         """Show and validate the weights that a run ending now would keep."""
         with self.ema.applied(self.parameters) if self.ema is not None else nullcontext():
-            if observe is not None and self.world.is_main:
+            if observe is not None:
                 observe(self.step)
             if not validate or self.validate is None:
                 return
@@ -159,39 +163,54 @@ class Trainer:
             copy_into(self.best, self.parameters)
         elif self.ema is not None:
             self.ema.copy_to(self.parameters)
+        if self.config.sharded:
+            self.world.unshard(self.policy.network)
 
     def _save(self) -> None:
         memory = self.algorithm.memory()
         tensors = {f"memory/{name}": value for name, value in memory.tensors.items()}
         state: dict[str, Any] = {"step": self.step, "memory": dict(memory.values)}
+        shared = {name: self.world.whole(value) for name, value in self._shared().items()}
         if not self.world.is_main:
             write_checkpoint(self.out, self.step, Checkpoint(tensors, state), self.world.rank)
             self.world.wait()
             return
         self.world.wait()  # a checkpoint counts once the main process has written its part
-        tensors |= {f"policy/{name}": parameter for name, parameter in self.parameters.items()}
-        tensors |= {f"best/{name}": value for name, value in self.best.items()}
-        for name, parameter in self.parameters.items():
-            tensors |= {f"moment/{key}/{name}": value for key, value in self.optimizer.state[parameter].items()}
-        if self.ema is not None:
-            tensors |= {f"ema/{name}": value for name, value in self.ema.shadow.items()}
+        tensors |= shared
         state |= {"counts": self.policy.counts.as_dict(), "curves": self.history.curves}
         state |= {"validations": self.watch.records, "stopped": self.stopped}
         write_checkpoint(self.out, self.step, Checkpoint(tensors, state))
         prune_checkpoints(self.out, self.step)
 
+    def _shared(self) -> dict[str, Tensor]:
+        """What all processes have alike: weights, averages, the best weights, the optimiser's moments."""
+        tensors: dict[str, Tensor] = {f"policy/{name}": parameter for name, parameter in self.parameters.items()}
+        tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        for name, parameter in self.parameters.items():
+            tensors |= {f"moment/{key}/{name}": value for key, value in self.optimizer.state[parameter].items()}
+        if self.ema is not None:
+            tensors |= {f"ema/{name}": value for name, value in self.ema.shadow.items()}
+        return tensors
+
     def _resume(self) -> None:
         own, main = load_checkpoint(self.out, self.world.rank), load_checkpoint(self.out)
         if own is None or main is None:
             return
-        copy_into(main.group("policy"), self.parameters)
-        moments = main.group("moment")
+
+        def as_held(group: str) -> dict[str, Tensor]:
+            return {
+                name: self.world.part_of(value, self.parameters[name.partition("/")[2] if group == "moment" else name])
+                for name, value in main.group(group).items()
+            }
+
+        copy_into(as_held("policy"), self.parameters)
+        moments = as_held("moment")
         keys = sorted({key.partition("/")[0] for key in moments})
         for name, parameter in self.parameters.items():
             self.optimizer.state[parameter] = {key: moments[f"{key}/{name}"] for key in keys}
         if self.ema is not None:
-            self.ema.shadow = main.group("ema")
-        self.best = main.group("best")
+            self.ema.shadow = as_held("ema")
+        self.best = as_held("best")
         self.algorithm.restore(Memory(own.group("memory"), own.state["memory"]))
         self.step, self.stopped = int(main.state["step"]), main.state["stopped"]
         self.policy.counts = type(self.policy.counts)(**main.state["counts"])

@@ -57,6 +57,39 @@ class World:
         each = slots.count // self.size
         return slots.part(self.rank * each, each)
 
+    def shard(self, network: Any) -> None:
+        """Keep a part of each of the network's weights here; a block's are put together only while it runs (FSDP2)."""
+        if self.size == 1:
+            return
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+        from torch.nn import ModuleList
+
+        mesh = init_device_mesh(self.state.device.type, (self.size,))
+        blocks = [block for child in network.children() if isinstance(child, ModuleList) for block in child]
+        for module in (*blocks, network):
+            # Also after a forward without gradient: weights are swapped between forwards (averages, the best).
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
+            # Each process's loss is its part of the sum already; gloo has no scaled sums, so none is asked for.
+            module.set_force_sum_reduction_for_comms(True)
+            module.set_gradient_divide_factor(1.0)
+
+    def unshard(self, network: Any) -> None:
+        """Put the whole network together in every process, to save it."""
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in network.modules():
+            if isinstance(module, FSDPModule):
+                module.unshard()
+
+    def most(self, count: int) -> int:
+        """The largest ``count`` of all processes: a sharded network has to be called equally often by each."""
+        if self.size == 1:
+            return count
+        import torch
+
+        return int(self.gather(torch.tensor([count], device=self.state.device)).max())
+
     def gather(self, values: Tensor) -> Tensor:
         """Every process's ``values`` (n, ...), in order of rank: (size * n, ...)."""
         if self.size == 1:
@@ -69,7 +102,7 @@ class World:
     def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
         """Replace each gradient by its sum over the processes, in one message.
 
-        What is sharded is summed by its own wrapper already.
+        What is sharded has been summed in its backward.
         """
         if self.size == 1:
             return
@@ -87,6 +120,20 @@ class World:
         flat = reduce(torch.cat([p.grad.flatten() for p in plain if p.grad is not None]), reduction="sum")
         for parameter, part in zip(plain, flat.split([p.numel() for p in plain]), strict=True):
             parameter.grad = part.view_as(parameter)
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """A sharded tensor put together, for every process; any other as it is."""
+        from torch.distributed.tensor import DTensor
+
+        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+    def part_of(self, tensor: Tensor, like: Tensor) -> Tensor:
+        """This process's part of ``tensor`` where ``like`` is sharded and of its shape; else the whole."""
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        if not isinstance(like, DTensor) or tensor.shape != like.shape:
+            return tensor
+        return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
     def wait(self) -> None:
         """Until every process is here."""
