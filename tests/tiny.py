@@ -117,15 +117,15 @@ def ddim(prediction_type: str = "v_prediction") -> DDIMScheduler:
     )
 
 
-def tiny_sd15(folder: Path, prediction_type: str = "v_prediction", seed: int = 0) -> Path:
-    """A random StableDiffusionPipeline of the embedded shapes, saved at ``folder``."""
+def tiny_sd15(folder: Path, prediction_type: str = "v_prediction", seed: int = 0, size: int = 16) -> Path:
+    """A random StableDiffusionPipeline of the embedded shapes, with latents of ``size``, saved at ``folder``."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(tokenizer)),
         tokenizer=tokenizer,
-        unet=_unet(),
+        unet=_unet(sample_size=size),
         scheduler=ddim(prediction_type),
         safety_checker=None,
         feature_extractor=None,

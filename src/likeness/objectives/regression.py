@@ -21,3 +21,22 @@ def min_snr_weight(snr_B: Tensor, gamma: float) -> Tensor:
     import torch
 
     return torch.where(snr_B > gamma, gamma / snr_B.clamp(min=1e-12), torch.ones_like(snr_B))
+
+
+def reward_difference(
+    ratios: tuple[Tensor, Tensor], snapshots: tuple[Tensor, Tensor], target_B: Tensor, clip: float
+) -> Tensor:
+    """((L_a - L_b) - (r_a - r_b) / beta)^2: PRDP (2402.08714, eq. 9) and REBEL (2404.16767, eq. 5), (B,).
+
+    ``ratios``: L_a, L_b, each (B,), log density ratios of two trajectories of one prompt, with gradient; ``target_B``:
+    the reward difference over beta. With ``clip`` above 0 the larger of two losses is taken, one of them with each
+    ratio held within ``clip`` of its value ``snapshots`` when the round began (PRDP's proximal updates): a ratio that
+    has gone too far in the direction of less loss has no gradient.
+    """
+    import torch
+
+    loss = (ratios[0] - ratios[1] - target_B).square()
+    if not clip:
+        return loss
+    held = [ratio.clamp(old - clip, old + clip) for ratio, old in zip(ratios, snapshots, strict=True)]
+    return torch.maximum(loss, (held[0] - held[1] - target_B).square())

@@ -80,6 +80,23 @@ class Memory:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+def join(parts: Mapping[str, Memory]) -> Memory:
+    """Several memories as one."""
+    return Memory(
+        {f"{name}/{key}": value for name, part in parts.items() for key, value in part.tensors.items()},
+        {f"{name}/{key}": value for name, part in parts.items() for key, value in part.values.items()},
+    )
+
+
+def split(memory: Memory, name: str) -> Memory:
+    """The part of :func:`join` of that name."""
+    own = f"{name}/"
+    return Memory(
+        {key.removeprefix(own): value for key, value in memory.tensors.items() if key.startswith(own)},
+        {key.removeprefix(own): value for key, value in memory.values.items() if key.startswith(own)},
+    )
+
+
 class Algorithm(Protocol):
     """One way to learn. A step is one ``prepare`` over all its slots, then a ``step`` for each micro-batch of them."""
 
@@ -127,20 +144,8 @@ class Combined:
         return StepOutput(sum(losses[1:], losses[0]), metrics)
 
     def memory(self) -> Memory:
-        tensors: dict[str, Tensor] = {}
-        values: dict[str, Any] = {}
-        for name, (_, algorithm) in self.parts.items():
-            held = algorithm.memory()
-            tensors |= {f"{name}/{key}": value for key, value in held.tensors.items()}
-            values |= {f"{name}/{key}": value for key, value in held.values.items()}
-        return Memory(tensors, values)
+        return join({name: algorithm.memory() for name, (_, algorithm) in self.parts.items()})
 
     def restore(self, memory: Memory) -> None:
         for name, (_, algorithm) in self.parts.items():
-            own = f"{name}/"
-            algorithm.restore(
-                Memory(
-                    {k.removeprefix(own): v for k, v in memory.tensors.items() if k.startswith(own)},
-                    {k.removeprefix(own): v for k, v in memory.values.items() if k.startswith(own)},
-                )
-            )
+            algorithm.restore(split(memory, name))

@@ -33,7 +33,14 @@ class AlgorithmSpec(Generic[C]):
 
 
 ALGORITHMS: Registry[AlgorithmSpec[Any]] = Registry(
-    "algorithm", builtin=("likeness.training.reward_backprop", "likeness.training.supervised")
+    "algorithm",
+    builtin=(
+        "likeness.training.policy_gradient",
+        "likeness.training.reward_backprop",
+        "likeness.training.reward_regression",
+        "likeness.training.selected",
+        "likeness.training.supervised",
+    ),
 )
 
 

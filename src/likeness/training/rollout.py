@@ -64,6 +64,16 @@ def move(policy: Policy, x_t: Tensor, step: tuple[float, float], conditioning: C
     return policy.path.transition(policy.predict(x_t, t, conditioning), x_t, t, t_next).mean
 
 
+def finish(policy: Policy, noise: Tensor, conditioning: Conditioning, chain: Chain) -> Tensor:
+    """Clean latents (N, C, h, w) at the end of deterministic rollouts, without gradient."""
+    import torch
+
+    with torch.no_grad():
+        for step in chain:
+            noise = move(policy, noise, step, conditioning)
+    return noise
+
+
 @dataclass(frozen=True)
 class Trajectories:
     """Stochastic rollouts. ``latents``: (N, S, C, h, w), ``latents[:, s]`` before step s and after step s - 1;
@@ -96,3 +106,16 @@ def sample_trajectories(
             log_probs.append(transition.log_prob(latents[-1]))
         x0 = move(policy, latents[-1], chain[-1], conditioning)
     return Trajectories(torch.stack(latents, 1), torch.stack(log_probs, 1), x0)
+
+
+def log_probs_of(policy: Policy, latents: Tensor, conditioning: Conditioning, chain: Chain, eta: float) -> Tensor:
+    """Log densities (N, S - 1) of trajectories ``latents`` (N, S, C, h, w) under the policy as it is, with gradient."""
+    import torch
+
+    found = []
+    for index, step in enumerate(chain[:-1]):
+        x_t = latents[:, index]
+        t, t_next = (policy.path.times([value] * len(x_t)) for value in step)
+        transition = policy.path.transition(policy.predict(x_t, t, conditioning), x_t, t, t_next, eta)
+        found.append(transition.log_prob(latents[:, index + 1]))
+    return torch.stack(found, 1)

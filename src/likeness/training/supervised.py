@@ -17,6 +17,7 @@ from likeness.training.plan import ALGORITHMS, AlgorithmSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from likeness.models.families import Conditioning
     from likeness.models.policy import Policy, Prompts
     from likeness.training.bench import Bench, Row
 
@@ -64,16 +65,26 @@ class Supervised(Stateless):
     min_snr: float = 0.0
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:
-        data, path = self.data, policy.path
+        data = self.data
         index = slots.integers(0, len(data.mean), f"{self.name}/image")
-        shape = data.mean.shape[1:]
-        x0 = data.draw(index, slots.noise(shape, f"{self.name}/posterior"))
-        eps, t = slots.noise(shape, f"{self.name}/noise"), path.draw(slots.uniform(f"{self.name}/timestep"))
-        prediction = policy.predict(path.add_noise(x0, eps, t), t, policy.encode(data.prompts, index))
-        loss = denoising_mse(prediction, path.target(x0, eps, t))
+        x0 = data.draw(index, slots.noise(data.mean.shape[1:], f"{self.name}/posterior"))
+        loss = denoising_loss(policy, x0, policy.encode(data.prompts, index), slots, self.name)
         if self.min_snr:
-            loss = path.prediction_weight(min_snr_weight(path.snr(t), self.min_snr), t) * loss
+            t = denoising_time(policy, slots, self.name)
+            loss = policy.path.prediction_weight(min_snr_weight(policy.path.snr(t), self.min_snr), t) * loss
         return StepOutput(loss, {f"loss/{self.name}": loss.detach()})
+
+
+def denoising_time(policy: Policy, slots: Slots, purpose: str) -> Tensor:
+    """Timestep of each slot, (B,)."""
+    return policy.path.draw(slots.uniform(f"{purpose}/timestep"))
+
+
+def denoising_loss(policy: Policy, x0: Tensor, conditioning: Conditioning, slots: Slots, purpose: str) -> Tensor:
+    """Squared error of the policy's prediction for ``x0`` (B, C, h, w) with each slot's own noise and time, (B,)."""
+    eps, t = slots.noise(x0.shape[1:], f"{purpose}/noise"), denoising_time(policy, slots, purpose)
+    prediction = policy.predict(policy.path.add_noise(x0, eps, t), t, conditioning)
+    return denoising_mse(prediction, policy.path.target(x0, eps, t))
 
 
 def _latents(bench: Bench, rows: Sequence[Row]) -> LatentSet:

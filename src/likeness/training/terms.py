@@ -39,10 +39,14 @@ class Terms:
         """Name -> weight."""
         return {name: weight for name, (weight, _) in self.rewards.items()}
 
-    def require_gradient(self) -> None:
-        """Raises ConfigError unless there is a reward, and gradients flow from what is made of all to the pictures."""
+    def require_some(self) -> None:
+        """Raises ConfigError unless there is a reward."""
         if not self.rewards:
             raise ConfigError("no reward to learn from", remedy="name at least one under rewards")
+
+    def require_gradient(self) -> None:
+        """Raises ConfigError unless there is a reward, and gradients flow from what is made of all to the pictures."""
+        self.require_some()
         for name, (_, reward) in self.rewards.items():
             if not reward.differentiable:
                 raise ConfigError(

@@ -1,0 +1,153 @@
+"""What holds for every algorithm, one row each: it learns, touches nothing else, splits, and resumes in mid-round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from likeness.models.families import latent_shape
+from likeness.models.policy import Policy
+from likeness.training.advantage import ADVANTAGES
+from likeness.training.algorithm import Algorithm, Combined, Slots
+from likeness.training.plan import TrainerConfig
+from likeness.training.policy_gradient import PolicyGradient, PolicyGradientSettings
+from likeness.training.reward_regression import RewardRegression, RewardRegressionSettings
+from likeness.training.rounds import Round
+from likeness.training.selected import Selected, SelectionSettings, pick_best, pick_weighted
+from likeness.training.terms import Terms
+from likeness.training.trainer import Trainer
+from tiny import tiny_sd15
+from tiny_training import Redness, Wrapped, policy_of, run_step, state, toy_denoising, toy_pool, toy_reward
+
+BLIND = Redness(differentiable=False)
+
+
+def terms() -> Terms:
+    return Terms({"red": (1.0, BLIND)})
+
+
+def policy_gradient(policy: Policy, **settings: Any) -> PolicyGradient:
+    chosen = PolicyGradientSettings.model_validate({"steps": 4, "clip": 0.02, "times_per_step": 3} | settings)
+    return PolicyGradient(
+        chosen,
+        terms(),
+        toy_pool(policy),
+        policy.path.chain(chosen.steps),
+        latent_shape(policy.pipeline),
+        ADVANTAGES.get(chosen.advantage)(),
+        Round(chosen.length),
+    )
+
+
+def regression(policy: Policy, **settings: Any) -> RewardRegression:
+    chosen = RewardRegressionSettings.model_validate({"steps": 4, "updates": 3, "beta": 0.002} | settings)
+    chain = policy.path.chain(chosen.steps)
+    return RewardRegression(
+        chosen, terms(), toy_pool(policy), chain, latent_shape(policy.pipeline), Round(chosen.updates)
+    )
+
+
+def selected(policy: Policy, name: str) -> Selected:
+    settings = SelectionSettings(steps=4, images_per_prompt=4, updates=3)
+    pick = pick_best(1) if name == "best_of_k" else pick_weighted(0.001)
+    chain = policy.path.chain(settings.steps)
+    return Selected(name, settings, terms(), toy_pool(policy), chain, latent_shape(policy.pipeline), pick, Round(3))
+
+
+ROWS: dict[str, Callable[[Policy], Algorithm]] = {
+    "denoising": toy_denoising,
+    "refl": toy_reward,
+    "shared rollouts": lambda policy: toy_reward(policy, (0, 3), share=2),
+    "alignprop": lambda policy: toy_reward(policy, (1, 3), through="sample"),
+    "draft-lv": lambda policy: toy_reward(policy, share=2, spread="renoise"),
+    "ddpo": lambda policy: policy_gradient(policy, times_per_step=1, clip=0.1),
+    "ddpo-sf": lambda policy: policy_gradient(policy, objective="score_function"),
+    "grpo": lambda policy: policy_gradient(policy, advantage="group", images_per_prompt=2, kl=0.01, epochs=2),
+    "per-prompt history": lambda policy: policy_gradient(policy, advantage="prompt_history", times_per_step=1),
+    "prdp": lambda policy: regression(policy, clip=0.1),
+    "rebel": lambda policy: regression(policy, against="snapshot"),
+    "raft": lambda policy: selected(policy, "best_of_k"),
+    "rwr": lambda policy: selected(policy, "reward_weighted"),
+}
+CONFIG = TrainerConfig(steps=5, batch=4, learning_rate=1e-3, checkpoint_every=2, clip_norm=1e6)
+
+
+class Interrupted(Wrapped):
+    """Stops at one step, as a kill would."""
+
+    def __init__(self, inner: Algorithm, at: int) -> None:
+        super().__init__(inner)
+        self.at = at
+
+    def prepare(self, policy: Policy, slots: Slots) -> None:
+        if slots.step == self.at:
+            raise KeyboardInterrupt
+        super().prepare(policy, slots)
+
+
+def train(folder: Path, out: Path, name: str, at: int = -1, **settings: Any) -> tuple[Policy, Trainer]:
+    policy = policy_of(folder)
+    algorithm = Combined({"a": (1.0, ROWS[name](policy)), "b": (0.1, toy_denoising(policy))})
+    config = CONFIG.model_copy(update=settings)
+    trainer = Trainer(policy, Interrupted(algorithm, at), config, 3, out)
+    trainer.run()
+    return policy, trainer
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_it_moves_what_is_trained_and_nothing_else_and_resumes_to_the_bit(
+    sd15_folder: Path, tmp_path: Path, name: str
+) -> None:
+    """Killed before step 3 of 5 with a checkpoint at 2: rounds of 3 steps are cut in the middle."""
+    fresh = state(policy_of(sd15_folder))
+    whole, trainer = train(sd15_folder, tmp_path / "whole", name)
+    after, trained = state(whole), {n.removeprefix("unet.") for n in whole.trainable()}
+    assert all(torch.equal(after[key], fresh[key]) for key in fresh.keys() - trained)
+    assert all(not torch.equal(after[key], fresh[key]) for key in trained)
+    with pytest.raises(KeyboardInterrupt):
+        train(sd15_folder, tmp_path / "cut", name, at=3)
+    resumed, again = train(sd15_folder, tmp_path / "cut", name)
+    assert again.history.curves == trainer.history.curves
+    assert all(torch.equal(value, after[key]) for key, value in state(resumed).items())
+    assert resumed.counts == whole.counts
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_four_at_once_two_by_two_and_one_by_one_are_the_same_step(sd15_folder: Path, tmp_path: Path, name: str) -> None:
+    whole, one = train(sd15_folder, tmp_path / "4", name, steps=2)
+    for size in (2, 1):
+        parted, other = train(sd15_folder, tmp_path / str(size), name, steps=2, micro_batch=size)
+        assert parted.counts == whole.counts
+        for key, curve in one.history.curves.items():
+            assert other.history.curves[key] == pytest.approx(curve, rel=2e-3, abs=1e-5), key
+
+
+# Learning rate and batch. Without a gradient through the reward the noise of a sample hides what it has to say about
+# each of its entries, so latents are small and batches larger.
+LEARNS = {"refl": (3e-2, 4), "shared rollouts": (3e-2, 4), "alignprop": (3e-2, 4), "draft-lv": (3e-2, 4)}
+LEARNS |= dict.fromkeys(("ddpo-sf", "grpo", "per-prompt history"), (1e-1, 32)) | {"ddpo": (5e-2, 32)}
+LEARNS |= dict.fromkeys(("prdp", "rebel", "raft", "rwr"), (1e-1, 16))
+
+
+@pytest.mark.parametrize("name", LEARNS)
+def test_a_toy_reward_rises_in_thirty_steps(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    """At equal noise and prompts, drawn by the deterministic chain; without a gradient through the reward if it can."""
+    rate, batch = LEARNS[name]
+    policy = policy_of(tiny_sd15(tmp_path_factory.mktemp("small"), size=4))
+    probe = toy_reward(policy)
+
+    def measure() -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat(
+                [run_step(probe, policy, Slots(11, 0, 16 * i, 16)).metrics["reward/red"] for i in range(2)]
+            )
+
+    before = measure()
+    config = TrainerConfig(steps=30, batch=batch, learning_rate=rate, weight_decay=0)
+    Trainer(policy, ROWS[name](policy), config, 0, tmp_path_factory.mktemp("run")).run()
+    gain = measure() - before
+    assert gain.mean() > 4 * gain.std() / len(gain) ** 0.5
