@@ -81,7 +81,7 @@ def evaluate(
     for name in config.metrics:
         METRICS.get(name)  # a misspelt metric fails before anything is drawn
     torch_session(config.seed, config.threads)
-    seen, held_out = _pictures(references), _pictures(evaluation)
+    seen, held_out = read_pictures(references), read_pictures(evaluation)
     judges = Judges.load(judge, encoder, judge_faces, oracle, config.det_size, config.threads)
     targets = references_of(judges, seen, held_out)
     requests = draw_requests(
@@ -101,7 +101,7 @@ def evaluate(
     return means | {f"{name}_difference": part["difference"] for name, part in summary["paired"].items()}
 
 
-def _pictures(folder: Path) -> list[dict[str, Any]]:
+def read_pictures(folder: Path) -> list[dict[str, Any]]:
     """Rows with their decoded ``pixels``."""
     from likeness.data.images import decode
     from likeness.data.shards import iter_rows
