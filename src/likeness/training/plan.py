@@ -32,7 +32,13 @@ class AlgorithmSpec(Generic[C]):
 
 
 ALGORITHMS: Registry[AlgorithmSpec[Any]] = Registry(
-    "algorithm", builtin=("likeness.training.reward_backprop", "likeness.training.supervised")
+    "algorithm",
+    builtin=(
+        "likeness.training.paired",
+        "likeness.training.paired_online",
+        "likeness.training.reward_backprop",
+        "likeness.training.supervised",
+    ),
 )
 
 
@@ -151,7 +157,9 @@ def override(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     return merged
 
 
-RECIPES: Registry[Recipe] = Registry("recipe", ("likeness.recipes.id_aligner", "likeness.recipes.baselines"))
+RECIPES: Registry[Recipe] = Registry(
+    "recipe", ("likeness.recipes.id_aligner", "likeness.recipes.baselines", "likeness.recipes.pairs")
+)
 
 
 def add_recipe(recipe: Recipe, module: str) -> Recipe:
