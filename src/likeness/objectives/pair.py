@@ -54,8 +54,8 @@ PAIR_LOSSES: Mapping[str, PairLoss] = {"logistic": logistic, "squared": squared,
 def smoothed(loss: PairLoss, margin_B: Tensor, beta: float, smoothing: float) -> Tensor:
     """(1 - e) loss(m) + e loss(-m), (B,): the expected loss if a share e = ``smoothing`` of the votes is turned round.
 
-    With :func:`logistic` it is conservative DPO (Mitchell, A note on DPO with noisy preferences, 2023, eq. 3). Robust DPO
-    (2403.00409) corrects for the turned votes instead of expecting them, ((1 - e) loss(m) - e loss(-m)) / (1 - 2 e),
-    whose mean over such votes is the loss on the true ones.
+    With :func:`logistic` it is conservative DPO (Mitchell, A note on DPO with noisy preferences, 2023, eq. 3). Robust
+    DPO (2403.00409) undoes the turning instead, ((1 - e) loss(m) - e loss(-m)) / (1 - 2 e): its mean over such votes is
+    the loss on the true ones, and it has no lower bound.
     """
     return (1 - smoothing) * loss(margin_B, beta) + smoothing * loss(-margin_B, beta)

@@ -75,9 +75,7 @@ class PairSet:
         return self.mean[rows] + self.deviation[rows] * noise
 
 
-def _moments(
-    policy: Policy, rows: Sequence[Row], pixels: Callable[[Sequence[Row]], Tensor]
-) -> tuple[Tensor, Tensor]:
+def _moments(policy: Policy, rows: Sequence[Row], pixels: Callable[[Sequence[Row]], Tensor]) -> tuple[Tensor, Tensor]:
     """VAE moments (N, C, h, w) of many pictures, few of them in memory as pixels."""
     import torch
 
