@@ -113,4 +113,4 @@ def test_the_cost_of_a_step_is_pinned(sd15_folder: Path) -> None:
 
 def test_a_plan_without_rewards_is_refused() -> None:
     with pytest.raises(ConfigError, match="no reward"):
-        Terms({}).require()
+        Terms({}).require_some()

@@ -50,7 +50,7 @@ def best_of_n(
     Raises:
         ConfigError: there is no reward.
     """
-    terms.require()
+    terms.require_some()
     return keep_best(policy, _pictures(policy, prompts, conditions, terms, settings, seed))
 
 

@@ -73,7 +73,7 @@ class OnlinePaired(Stateless):
         Raises:
             ConfigError: the plan names no reward.
         """
-        bench.terms.require()
+        bench.terms.require_some()
         policy = bench.policy
         return cls(settings, bench.terms, bench.pool, policy.path.chain(settings.steps), latent_shape(policy.pipeline))
 
@@ -84,7 +84,7 @@ class OnlinePaired(Stateless):
         drawn = [self._sample(policy, slots, prompt, k) for k in range(self.settings.samples)]
         latents = torch.stack([x0 for x0, _ in drawn], 1)
         readings = {name: torch.stack([found[name] for _, found in drawn], 1) for name in self.terms.rewards}
-        total = self.terms.total(readings)
+        total = self.terms.total({name: values.flatten() for name, values in readings.items()}).view(slots.count, -1)
         best, worst = total.max(1), total.min(1)
         metrics = {name: values.mean(1) for name, values in self.terms.metrics(readings).items()}
         tied = best.values == worst.values

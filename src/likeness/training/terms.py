@@ -21,14 +21,14 @@ class Terms:
 
     rewards: Mapping[str, tuple[float, Reward]]
 
-    def require(self) -> None:
+    def require_some(self) -> None:
         """Raises ConfigError unless there is a reward."""
         if not self.rewards:
             raise ConfigError("no reward to learn from", remedy="name at least one under rewards")
 
     def require_gradient(self) -> None:
         """Raises ConfigError unless there is a reward, and gradients flow from every one to the pictures."""
-        self.require()
+        self.require_some()
         for name, (_, reward) in self.rewards.items():
             if not reward.differentiable:
                 raise ConfigError(
