@@ -118,7 +118,7 @@ class Paired:
         self.reference = memory.tensors.get(_REFERENCE, self.reference)
 
 
-@lru_cache(maxsize=2)  # a step's slots lie in one epoch or in two
+@lru_cache(maxsize=2)  # a step of fewer slots than pairs lies in one epoch or in two
 def _order(seed: int, epoch: int, pairs: int) -> Tensor:
     """The pairs in the order of their turns in that epoch, (P,)."""
     import torch
