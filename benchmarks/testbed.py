@@ -90,8 +90,8 @@ class Testbed:
     def run(self, name: str, settings: Mapping[str, Any], *, every: int, watch: Sequence[str]) -> list[Record]:
         """Train by ``settings`` on top of the demo's, watching every ``every`` steps; returns a record each time.
 
-        ``watch``: names that :meth:`Eyes.look` knows. Records also hold the step and the work done so far. A finished run
-        is kept under its name and settings.
+        ``watch``: names that :meth:`Eyes.look` knows. Records also hold the step and the work done so far. A finished
+        run is kept under its name and settings.
         """
         config = self._config(settings, every)
         key = digest_bytes(canonical_json([config.model_dump(mode="json"), list(watch)]).encode())[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from likeness.models.adapters.lora import FILE as LORA_FILE
 from likeness.models.embedded.portraits import VARIABLE, caption, draw, draw_person, persons
 from likeness.models.generator import load_pipeline
 from likeness.models.policy import tuned
+from likeness.preferences.pairs import Preference, write_preferences
 from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.steps.finetune import SPEC, FinetuneConfig
 from likeness.training.bench import draw_rows, image_tensor, mean_embeddings
 from rendered import pixels
 
-PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits"
+EMBEDDED = Path(__file__).parents[2] / "assets/embedded"
+PACK = EMBEDDED / "faces/models/portraits"
 SMALL: dict[str, Any] = {
     "threads": 1,
     "det_size": 64,
@@ -92,6 +95,23 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, sd15_folder: Path, clip_fol
         "encoder": clip_folder,
         "faces": PACK,
     }
+
+
+@pytest.fixture(scope="module")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three votes between portraits of two people, and one of a portrait with itself."""
+    folder = tmp_path_factory.mktemp("preferences")
+    pictures = [encode_png(pixels(p)) for p in draw(4, 2, persons())]
+    write_preferences(
+        folder,
+        [
+            Preference(
+                f"a portrait, number {i}", pictures[i], pictures[(i + 1) % 4 if i else 0], "appeal", "reward", "g"
+            )
+            for i in range(4)
+        ],
+    )
+    return folder
 
 
 def run(inputs: dict[str, Path], out: Path, **settings: Any) -> dict[str, Any]:
@@ -173,6 +193,36 @@ def test_the_baseline_decodes_nothing_and_needs_no_reward(inputs: dict[str, Path
     metrics = run(inputs, tmp_path / "lora", recipe="denoising_lora")
     assert metrics["decodes"] == 0
     assert metrics["unet_forwards"] == metrics["unet_backwards"] == 4
+
+
+@pytest.mark.parametrize(
+    "recipe", ["diffusion_dpo", "diffusion_ipo", "diffusion_dpo_smoothed", "diffusion_hinge", "online_dpo"]
+)
+def test_the_recipes_of_pairs_train_on_the_embedded_domain(
+    inputs: dict[str, Path], preferences: Path, tmp_path: Path, recipe: str
+) -> None:
+    """At first the policy is the reference: the margin is 0, and every loss has its value there."""
+    bound = {**inputs, "base_model": EMBEDDED / "pipeline", "preferences": preferences}
+    metrics = run(bound, tmp_path / "lora", recipe=recipe, sample_prompts=1, warmup=0, learning_rate=1e-3)
+    record = json.loads((tmp_path / "lora" / "training.json").read_text("utf-8"))
+    (name,) = record["config"]["losses"]
+    curves, beta = record["curves"], record["config"]["losses"][name]["beta"]
+    at_start = {"diffusion_ipo": 1 / (4 * beta**2), "diffusion_hinge": 1.0}.get(recipe, math.log(2))
+    assert curves[f"margin/{name}"][0] == 0
+    assert curves[f"margin/{name}"][1] != 0
+    untied = 1 - curves.get(f"tied/{name}", [0])[0]
+    assert curves["loss/total"][0] == pytest.approx(at_start * untied)
+    if name == "paired":
+        assert curves["dropped/paired"] == [1, 1]
+    assert metrics["unet_backwards"] == 2 * 2 * 2
+    with tuned(load_pipeline(EMBEDDED / "pipeline"), tmp_path / "lora"):
+        pass
+
+
+def test_pairs_that_are_not_bound_are_asked_for(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="preference pairs") as caught:
+        run(inputs, tmp_path / "lora", recipe="diffusion_dpo")
+    assert "mine_preferences" in caught.value.remedy
 
 
 def test_the_real_recogniser_tells_the_subjects_apart(inputs: dict[str, Path]) -> None:

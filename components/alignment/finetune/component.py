@@ -14,12 +14,13 @@ def finetune(
     lora: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    preferences: dsl.Input[dsl.Dataset] = None,
 ) -> None:
-    """Train an adapter on the subjects' references with the recipe's rewards and losses."""
+    """Train an adapter with the recipe's losses on references, rewards and preference pairs."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "finetune@3",
+        "finetune@4",
         config,
         inputs={
             "base_model": base_model,
@@ -28,6 +29,7 @@ def finetune(
             "reward": reward,
             "encoder": encoder,
             "faces": faces,
+            "preferences": preferences,
         },
         outputs={"lora": lora},
         metrics=metrics,

@@ -66,6 +66,7 @@ def _alignment() -> tuple[Node, ...]:
             reward="train_reward.reward",
             encoder="sources.encoder",
             faces="sources.faces",
+            preferences="mine_preferences.preferences",
         ),
         node(
             "evaluate",

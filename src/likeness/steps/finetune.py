@@ -49,9 +49,10 @@ def finetune(
     reward: Path,
     encoder: Path,
     faces: Path,
+    preferences: Path | None,
     lora: Path,
 ) -> Metrics:
-    """Train an adapter on the subjects' references with the recipe's rewards and losses."""
+    """Train an adapter with the recipe's losses on references, rewards and preference pairs."""
     from likeness.models.generator import load_pipeline
     from likeness.models.policy import make_policy
     from likeness.models.runtime import torch_session
@@ -60,7 +61,7 @@ def finetune(
     from likeness.training.trainer import Trainer
 
     tracking = open_tracking(os.environ.get(ENVIRONMENT, ""), Run.of(config.recipe, config, lora))
-    material = _read(references, train)
+    material = _read(references, train, preferences)
     torch_session(config.seed, config.threads)
     pipeline = load_pipeline(base_model)
     assets = RewardAssets(reward=reward, encoder=encoder, faces=faces, det_size=config.det_size)
@@ -78,13 +79,14 @@ def finetune(
     return _record(config, trainer, lora)
 
 
-def _read(references: Path, train: Path) -> Material:
+def _read(references: Path, train: Path, preferences: Path | None) -> Material:
     from likeness.data.shards import read_rows
     from likeness.training.bench import Material
 
     material = Material(
         references=read_rows(references, ["image", "caption", "subject", "token"]),
         train=read_rows(train, ["image", "caption", "subject_caption"]),
+        preferences=preferences,
     )
     if not material.references:
         raise InputError(f"{references} holds no reference images", remedy="raise references_per_subject in split")
@@ -153,7 +155,7 @@ def _card(config: FinetuneConfig, trainer: Trainer) -> str:
 
 SPEC = StepSpec(
     name="finetune",
-    version="3",
+    version="4",
     category="alignment",
     config=FinetuneConfig,
     run=finetune,
@@ -164,8 +166,10 @@ SPEC = StepSpec(
         "reward": ArtifactKind.MODEL,
         "encoder": ArtifactKind.MODEL,
         "faces": ArtifactKind.FACE_PACK,
+        "preferences": ArtifactKind.PREFERENCES,
     },
     outputs={"lora": ArtifactKind.LORA},
+    optional=frozenset({"preferences"}),
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
     resumable=True,
     parallel=True,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import InputError
@@ -32,10 +33,11 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True)
 class Material:
     """Rows with ``image`` and ``caption``; ``references`` also have ``subject`` and ``token``, ``train`` also has
-    ``subject_caption``."""
+    ``subject_caption``. ``preferences``: folder of preference pairs, read by the algorithms that learn from them."""
 
     references: Sequence[Row]
     train: Sequence[Row]
+    preferences: Path | None = None
 
 
 @dataclass(frozen=True)

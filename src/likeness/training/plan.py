@@ -35,6 +35,8 @@ class AlgorithmSpec(Generic[C]):
 ALGORITHMS: Registry[AlgorithmSpec[Any]] = Registry(
     "algorithm",
     builtin=(
+        "likeness.training.paired",
+        "likeness.training.paired_online",
         "likeness.training.policy_gradient",
         "likeness.training.reward_backprop",
         "likeness.training.reward_regression",
@@ -195,7 +197,9 @@ def override(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     return merged
 
 
-RECIPES: Registry[Recipe] = Registry("recipe", ("likeness.recipes.id_aligner", "likeness.recipes.baselines"))
+RECIPES: Registry[Recipe] = Registry(
+    "recipe", ("likeness.recipes.id_aligner", "likeness.recipes.baselines", "likeness.recipes.pairs")
+)
 
 
 def add_recipe(recipe: Recipe, module: str) -> Recipe:

@@ -1,0 +1,127 @@
+"""Learning from pairs that the policy draws and the rewards order, at every step anew.
+
+Online AI feedback (2402.04792, algorithm 1) with rewards as its annotator and the pair losses of diffusion models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from likeness.models.families import latent_shape
+from likeness.training.algorithm import Memory, Slots, StepOutput
+from likeness.training.pairs import NoisedPairs, PairDraws, PairSettings, pair_output
+from likeness.training.plan import ALGORITHMS, AlgorithmSpec
+from likeness.training.rollout import finish
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from likeness.diffusion.path import Chain
+    from likeness.models.policy import Policy
+    from likeness.training.bench import Bench, PromptPool
+    from likeness.training.terms import Terms
+
+NAME = "paired_online"
+
+
+class OnlinePairedSettings(PairSettings):
+    """``samples``: K pictures drawn for each prompt, of which the best and the worst make the pair; ``steps``: of their
+    rollouts."""
+
+    samples: int = Field(4, ge=2)
+    steps: int = Field(4, gt=0)
+
+
+@dataclass(frozen=True)
+class Round:
+    """The pairs of one step's B slots, ``first`` being the first. ``latents``: (B, 2, C, h, w), chosen and rejected;
+    ``prompt``: (B,); ``tied``: (B,) bool, all K pictures scored alike; ``metrics``: (B,) each."""
+
+    first: int
+    latents: Tensor
+    prompt: Tensor
+    tied: Tensor
+    metrics: Mapping[str, Tensor]
+
+    def part(self, slots: Slots) -> Round:
+        """What belongs to some of the slots."""
+        rows = slice(slots.first - self.first, slots.first - self.first + slots.count)
+        metrics = {name: values[rows] for name, values in self.metrics.items()}
+        return Round(slots.first, self.latents[rows], self.prompt[rows], self.tied[rows], metrics)
+
+
+@dataclass
+class OnlinePaired:
+    """The pair loss on the best and the worst of K pictures of each of ``pool``'s prompts drawn. A tie costs nothing
+    and teaches nothing; its slot stays in the mean, and is counted."""
+
+    settings: OnlinePairedSettings
+    terms: Terms
+    pool: PromptPool
+    chain: Chain
+    shape: tuple[int, int, int]
+    _round: Round = field(init=False, repr=False)
+
+    @classmethod
+    def build(cls, settings: OnlinePairedSettings, bench: Bench) -> OnlinePaired:
+        """The algorithm on the bench's rewards, which need no gradient.
+
+        Raises:
+            ConfigError: the plan names no reward.
+        """
+        bench.terms.require_some()
+        policy = bench.policy
+        return cls(settings, bench.terms, bench.pool, policy.path.chain(settings.steps), latent_shape(policy.pipeline))
+
+    def prepare(self, policy: Policy, slots: Slots) -> None:
+        import torch
+
+        self.terms.begin(slots.step)
+        prompt = slots.integers(0, len(self.pool), f"{NAME}/prompt")
+        drawn = [self._sample(policy, slots, prompt, k) for k in range(self.settings.samples)]
+        latents = torch.stack([x0 for x0, _ in drawn], 1)
+        readings = {name: torch.stack([found[name] for _, found in drawn], 1) for name in self.terms.rewards}
+        flat = {name: values.flatten() for name, values in readings.items()}
+        self.terms.keep(flat)
+        total = self.terms.total(flat).view(slots.count, -1)
+        best, worst = total.max(1), total.min(1)
+        metrics = {name: values.mean(1) for name, values in self.terms.metrics(readings).items()}
+        tied = best.values == worst.values
+        self._round = Round(
+            slots.first,
+            latents[torch.arange(slots.count)[:, None], torch.stack([best.indices, worst.indices], 1)],
+            prompt,
+            tied,
+            {**metrics, f"gap/{NAME}": best.values - worst.values, f"tied/{NAME}": tied.float()},
+        )
+
+    def _sample(self, policy: Policy, slots: Slots, prompt: Tensor, k: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The k-th picture of every slot: clean latents (B, C, h, w), and each reward's (B,) reading of it."""
+        import torch
+
+        with torch.no_grad():
+            noise = slots.noise(self.shape, f"{NAME}/rollout/{k}")
+            x0 = finish(policy, noise, policy.encode(self.pool.prompts, prompt), self.chain)
+            return x0, self.terms.read(policy.decode(x0), self.pool.conditions(prompt))
+
+    def step(self, policy: Policy, slots: Slots) -> StepOutput:
+        pairs = self._round.part(slots)
+        x0 = pairs.latents.transpose(0, 1).flatten(0, 1)
+        draws = PairDraws(NAME, [slots], self.settings.share_noise)
+        noised = NoisedPairs.at(policy, x0, pairs.prompt, draws)
+        reference = noised.reference_errors(policy, self.pool.prompts)
+        output = pair_output(self.settings, NAME, noised.errors(policy, self.pool.prompts), reference)
+        return StepOutput(output.loss * ~pairs.tied, {**output.metrics, **pairs.metrics})
+
+    def memory(self) -> Memory:
+        return self.terms.memory()
+
+    def restore(self, memory: Memory) -> None:
+        self.terms.restore(memory)
+
+
+ALGORITHMS.add(NAME, AlgorithmSpec(OnlinePairedSettings, OnlinePaired.build), __name__)
