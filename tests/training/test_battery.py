@@ -9,54 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from likeness.models.families import latent_shape
 from likeness.models.policy import Policy
-from likeness.training.advantage import ADVANTAGES
 from likeness.training.algorithm import Algorithm, Combined, Slots
 from likeness.training.plan import TrainerConfig
-from likeness.training.policy_gradient import PolicyGradient, PolicyGradientSettings
-from likeness.training.reward_regression import RewardRegression, RewardRegressionSettings
-from likeness.training.rounds import Round
-from likeness.training.selected import Selected, SelectionSettings, pick_best, pick_weighted
-from likeness.training.terms import Terms
 from likeness.training.trainer import Trainer
 from tiny import tiny_sd15
-from tiny_training import Redness, Wrapped, policy_of, run_step, state, toy_denoising, toy_pool, toy_reward
-
-BLIND = Redness(differentiable=False)
-
-
-def terms() -> Terms:
-    return Terms({"red": (1.0, BLIND)})
-
-
-def policy_gradient(policy: Policy, **settings: Any) -> PolicyGradient:
-    chosen = PolicyGradientSettings.model_validate({"steps": 4, "clip": 0.02, "times_per_step": 3} | settings)
-    return PolicyGradient(
-        chosen,
-        terms(),
-        toy_pool(policy),
-        policy.path.chain(chosen.steps),
-        latent_shape(policy.pipeline),
-        ADVANTAGES.get(chosen.advantage)(),
-        Round(chosen.length),
-    )
-
-
-def regression(policy: Policy, **settings: Any) -> RewardRegression:
-    chosen = RewardRegressionSettings.model_validate({"steps": 4, "updates": 3, "beta": 0.002} | settings)
-    chain = policy.path.chain(chosen.steps)
-    return RewardRegression(
-        chosen, terms(), toy_pool(policy), chain, latent_shape(policy.pipeline), Round(chosen.updates)
-    )
-
-
-def selected(policy: Policy, name: str) -> Selected:
-    settings = SelectionSettings(steps=4, images_per_prompt=4, updates=3)
-    pick = pick_best(1) if name == "best_of_k" else pick_weighted(0.001)
-    chain = policy.path.chain(settings.steps)
-    return Selected(name, settings, terms(), toy_pool(policy), chain, latent_shape(policy.pipeline), pick, Round(3))
-
+from tiny_rounds import policy_gradient, regression, selected
+from tiny_training import Wrapped, policy_of, run_step, state, toy_denoising, toy_reward
 
 ROWS: dict[str, Callable[[Policy], Algorithm]] = {
     "denoising": toy_denoising,
