@@ -66,6 +66,71 @@ def at_level(records: Sequence[Record], level: float) -> float:
     return sum(record["prompt_fidelity"] for record in tail) / len(tail)
 
 
+PREFERENCE = ("proxy", "taste")
+BACKPROP: dict[str, Any] = {"reward_backprop": {"late": [3, 3], "through": "sample"}}
+RANDOM_DEPTH: dict[str, Any] = {"reward_backprop": {"late": [0, 3], "through": "sample"}}
+
+
+def sample_efficiency(bed: Testbed) -> Figures:
+    """D4. Pictures drawn and scored until the proxy reward is what DDPO had at its best."""
+    rewards = {"rewards": {"appeal": 1.0}, "learning_rate": 1e-3}
+    ddpo = {"policy_gradient": {"steps": 4, "times_per_step": 3, "clip": 1e-2, "advantage": "batch"}}
+    runs = {
+        "ddpo": bed.run("ddpo", {**rewards, "steps": 60, "batch": 32, "losses": ddpo}, every=5, watch=PREFERENCE),
+        "last": bed.run("draft-1", {**rewards, "steps": 48, "losses": BACKPROP}, every=2, watch=PREFERENCE),
+        "random": bed.run("alignprop", {**rewards, "steps": 48, "losses": RANDOM_DEPTH}, every=2, watch=PREFERENCE),
+    }
+    best = max(runs["ddpo"], key=lambda record: record["proxy"])
+    figures = {"base": runs["ddpo"][0]["proxy"], "ddpo_best": best["proxy"], "ddpo_samples": best["decodes"]}
+    for name in ("last", "random"):
+        spent = reached(runs[name], "proxy", best["proxy"], "decodes")
+        figures |= {f"{name}_samples": spent, f"fewer_samples_{name}": 1 - spent / best["decodes"]}
+        there = next((record for record in runs[name] if record["proxy"] >= best["proxy"]), runs[name][-1])
+        figures[f"taste_{name}_minus_ddpo"] = there["taste"] - best["taste"]
+    return figures
+
+
+def stability(bed: Testbed) -> Figures:
+    """D5. Final proxy reward after equal numbers of pictures, from few prompts and from many."""
+    common = {"rewards": {"appeal": 1.0}, "steps": 40, "learning_rate": 1e-3}
+    ddpo = {"policy_gradient": {"steps": 4, "times_per_step": 3, "clip": 1e-2, "advantage": "prompt_history"}}
+    prdp = {"reward_regression": {"steps": 4, "updates": 1, "beta": 50.0, "clip": 1e-2}}
+    arms: dict[str, dict[str, Any]] = {"ddpo": {"batch": 16, "losses": ddpo}, "prdp": {"batch": 8, "losses": prdp}}
+    figures: Figures = {}
+    for prompts in (8, 512):
+        for name, arm in arms.items():
+            run = bed.run(f"{name}-{prompts}", {**common, **arm, "prompts": prompts}, every=20, watch=PREFERENCE)
+            figures[f"gain_{name}_{prompts}"] = run[-1]["proxy"] - run[0]["proxy"]
+            figures[f"collapsed_{name}_{prompts}"] = float(run[-1]["proxy"] < run[0]["proxy"])
+        for what in ("gain", "collapsed"):
+            sign = 1 if what == "gain" else -1
+            apart = figures[f"{what}_prdp_{prompts}"] - figures[f"{what}_ddpo_{prompts}"]
+            figures[f"{what}_better_by_prdp_{prompts}"] = sign * apart
+    return figures
+
+
+def noise_search(bed: Testbed) -> Figures:
+    """alt-4. The composed reward of the best picture found, over that of the first, by three ways to spend a budget."""
+    found = bed.search(
+        {
+            "reno": ("reno", {"iterations": 20, "steps": 4}),
+            "random": ("random_search", {"iterations": 20, "steps": 4, "equal": "compute"}),
+        },
+        rewards={"text": 5.0, "appeal": 0.2},
+        prompts=8,
+    )
+    reno, random = found["reno"], found["random"]
+    equal_evaluations, equal_compute = random.trace[:, 19], random.trace[:, -1]
+    return {
+        "first": float(reno.trace[:, 0].mean()),
+        "reno": float(reno.scores.mean()),
+        "random_equal_evaluations": float(equal_evaluations.mean()),
+        "random_equal_compute": float(equal_compute.mean()),
+        "over_random_equal_evaluations": float((reno.scores - equal_evaluations).mean()),
+        "over_random_equal_compute": float((reno.scores - equal_compute).mean()),
+    }
+
+
 CLAIMS = {
     claim.name: claim
     for claim in (
@@ -99,6 +164,52 @@ CLAIMS = {
                 Rule("saved_by_harmonic", 0.0, "prompt fidelity that the harmonic composition keeps of it"),
                 Rule("saved_by_text", 0.0, "prompt fidelity that the weighted text reward keeps of it"),
             ),
+        ),
+        Claim(
+            name="D4",
+            paper="AlignProp, 2310.03739, and its trl port",
+            statement="backpropagating the reward needs a fifth of the pictures that DDPO needs",
+            arms={
+                "ddpo": "clipped policy gradient on a 4-step chain, 32 trajectories a round",
+                "last": "the reward's gradient through the last of 4 steps, 8 pictures a step",
+                "random": "the reward's gradient through a random number of last steps",
+            },
+            measure=sample_efficiency,
+            rules=(
+                Rule("fewer_samples_last", 0.8, "pictures saved until DDPO's best proxy reward, last step"),
+                Rule(
+                    "fewer_samples_random", 0.8, "pictures saved until DDPO's best proxy reward, random depth"
+                ),
+            ),
+            notes="taste_*_minus_ddpo: the annotators' true utility at that proxy reward; below 0 it was hacked sooner.",
+        ),
+        Claim(
+            name="D5",
+            paper="PRDP, 2402.08714, section 5",
+            statement="with many prompts regression on reward differences stays stable where DDPO falls below the base",
+            arms={
+                "ddpo": "clipped policy gradient with per-prompt history, 16 trajectories a round",
+                "prdp": "proximal reward difference prediction, 8 pairs a round: as many trajectories",
+            },
+            measure=stability,
+            rules=(Rule("collapsed_better_by_prdp_512", 0.0, "collapse rate saved at 512 prompts"),),
+            seeds=10,
+            notes="gain_* are final proxy rewards over the base's; the rates of learning are equal for both.",
+        ),
+        Claim(
+            name="alt-4",
+            paper="ReNO, 2406.04312",
+            statement="optimising the starting noise beats drawing as many fresh noises",
+            arms={
+                "reno": "20 iterations of gradient ascent on the noise of a 4-step chain",
+                "random": "fresh noises: as many network evaluations, and as much compute",
+            },
+            measure=noise_search,
+            rules=(
+                Rule("over_random_equal_evaluations", 0.0, "reward over random search at equal network evaluations"),
+                Rule("over_random_equal_compute", 0.0, "reward over random search at equal compute"),
+            ),
+            notes="The paper has one-step generators and 50 iterations; this generator needs its 4 steps.",
         ),
     )
 }

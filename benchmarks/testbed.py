@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from variants import seeded
@@ -29,10 +29,14 @@ from likeness.orchestration.plan import Plan
 from likeness.preferences.annotators import TASTE
 from likeness.preferences.attributes import SHARPNESS
 from likeness.rewards.compose import RewardAssets
+from likeness.search.base import SEARCHES, Found
 from likeness.steps.evaluate import read_pictures
 from likeness.steps.finetune import FinetuneConfig
 from likeness.training.bench import Bench, Material
 from likeness.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NODES = (
     "render_portraits",
@@ -108,6 +112,25 @@ class Testbed:
         write_json(file, trainer.watch.records)
         return trainer.watch.records
 
+    def search(
+        self, ways: Mapping[str, tuple[str, Mapping[str, Any]]], rewards: Mapping[str, float], prompts: int
+    ) -> dict[str, Found]:
+        """Each of ``ways`` (search, settings) to look for pictures of the same prompts, on the base model."""
+        import torch
+
+        torch_session(self.seed, 1)
+        plan = FinetuneConfig.model_validate({"recipe": "denoising_lora", "rewards": rewards, "prompts": prompts})
+        policy = make_policy(load_pipeline(self.plan.sources["base_model"]), plan.adapters(), self.seed)
+        bench = Bench(plan, self.seed, policy, self.material, self.assets)
+        index = torch.arange(len(bench.pool))
+        found = {}
+        for name, (search, settings) in ways.items():
+            chosen = SEARCHES.get(search)
+            values = chosen.config.model_validate(dict(settings))
+            conditions = bench.pool.conditions(index)
+            found[name] = chosen.run(policy, bench.pool.prompts, conditions, bench.terms, values, self.seed)
+        return found
+
     def _config(self, settings: Mapping[str, Any], every: int) -> FinetuneConfig:
         demo = self.plan.configs["finetune"].model_dump(mode="json")
         same = {key: demo[key] for key in ("seed", "threads", "det_size", "batch", "learning_rate", "keep_phrases")}
@@ -131,6 +154,7 @@ class Eyes:
         self.judges = Judges.load(judge, sources["encoder"], sources["judge_faces"], sources["oracle"], 64, 1)
         self.held_out = read_pictures(bed.path("split", "evaluation"))
         self.targets = references_of(self.judges, read_pictures(bed.path("split", "references")), self.held_out)
+        self.reward = bed.assets.learnt
         self.requests = draw_requests(self.held_out, prompts=prompts, seeds=1, named=3, seed=bed.seed)
         self.seeds = noise_seeds(self.requests, bed.seed)
 
@@ -145,17 +169,32 @@ class Eyes:
         """Mean of each metric over the fixed prompts; ``taste`` is the annotators' true utility of what is shown."""
         drawn = self.pictures(pipeline)
         read = self.judges.read(drawn, self.requests, self.targets)
-        found = {name: float(METRICS.get(name).score(read).mean()) for name in watch if name != "taste"}
-        return found | ({"taste": float(self.taste(drawn).mean())} if "taste" in watch else {})
+        own = {"taste": self.taste, "proxy": self.proxy}
+        return {
+            name: float((own[name](drawn) if name in own else METRICS.get(name).score(read)).mean()) for name in watch
+        }
+
+    def proxy(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """(N,) what the reward that training sees makes of the pictures: the appeal head."""
+        import torch
+
+        with torch.no_grad():
+            scores = self.reward.scores(_tensor(pictures), [request.words for request in self.requests])
+        return np.asarray(scores["appeal"].double().numpy())
 
     def taste(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """(N,) utility of each picture by the taste that the annotators share, but for sharpness."""
         import torch
 
-        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         with torch.no_grad():
-            seen = self.judges.oracle.probabilities(images)
-        return utility(seen)
+            return utility(self.judges.oracle.probabilities(_tensor(pictures)))
+
+
+def _tensor(pictures: Sequence[np.ndarray]) -> Tensor:
+    """(N, 3, H, W) float32 in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
 def utility(seen: Mapping[str, Any]) -> np.ndarray:

@@ -219,6 +219,40 @@ def test_the_recipes_of_pairs_train_on_the_embedded_domain(
         pass
 
 
+SHORT: dict[str, dict[str, Any]] = {
+    "refl": {"losses": {"reward_backprop": {"steps": 4, "late": [2, 3]}, "prior": {"images": 3}}},
+    "alignprop": {"losses": {"reward_backprop": {"steps": 4, "late": [2, 3]}}},
+    "draft_1": {"losses": {"reward_backprop": {"steps": 4, "late": [3, 3]}}},
+    "draft_lv": {"losses": {"reward_backprop": {"steps": 4, "late": [3, 3]}}},
+    "ddpo": {"losses": {"policy_gradient": {"steps": 3, "times_per_step": 2}}},
+    "flow_grpo": {"losses": {"policy_gradient": {"steps": 3, "times_per_step": 2, "images_per_prompt": 2}}},
+    "raft": {"losses": {"best_of_k": {"steps": 2, "images_per_prompt": 2}}},
+    "rwr": {"losses": {"reward_weighted": {"steps": 2, "images_per_prompt": 2}}},
+    "prdp": {"losses": {"reward_regression": {"steps": 3}}},
+    "rebel": {"losses": {"reward_regression": {"steps": 3}}},
+}
+
+
+@pytest.mark.parametrize("recipe", SHORT)
+def test_the_recipes_of_rewards_train_on_the_embedded_domain(
+    inputs: dict[str, Path], tmp_path: Path, recipe: str
+) -> None:
+    """Shorter chains than the papers' for the test's sake; everything else is the recipe's own."""
+    bound = {**inputs, "base_model": EMBEDDED / "pipeline"}
+    settings = {"recipe": recipe, "sample_prompts": 1, "learning_rate": 1e-3, **SHORT[recipe]}
+    run(bound, tmp_path / "lora", **settings)
+    record = json.loads((tmp_path / "lora" / "training.json").read_text("utf-8"))
+    assert list(record["config"]["rewards"]) == ["appeal"]
+    assert len(record["curves"]["reward/appeal"]) == 2
+    assert np.isfinite(record["curves"]["loss/total"]).all()
+    before, after = _grids_of(tmp_path / "lora")
+    assert (before != after).any()
+
+
+def _grids_of(lora: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(file)) for file in sorted((lora / "samples").glob("*.png"))]
+
+
 def test_pairs_that_are_not_bound_are_asked_for(inputs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="preference pairs") as caught:
         run(inputs, tmp_path / "lora", recipe="diffusion_dpo")

@@ -110,7 +110,7 @@ def ddpo(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def prdp(folder: Path) -> dict[str, torch.Tensor]:
-    """PRDP (2402.08714, eq. 9 and the proximal form): the log-ratio of a pair of trajectories follows their rewards."""
+    """PRDP (2402.08714, with its proximal form): the log-ratio of a pair of trajectories follows their rewards."""
     plain = Plain(folder, PROMPTS)
     beta, clip = 0.002, 0.1
     texts = [int(torch.randint(3, (1,), generator=generator("regression/prompt", 0, s))) for s in range(BATCH)]

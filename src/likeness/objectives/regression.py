@@ -26,7 +26,7 @@ def min_snr_weight(snr_B: Tensor, gamma: float) -> Tensor:
 def reward_difference(
     ratios: tuple[Tensor, Tensor], snapshots: tuple[Tensor, Tensor], target_B: Tensor, clip: float
 ) -> Tensor:
-    """((L_a - L_b) - (r_a - r_b) / beta)^2: PRDP (2402.08714, eq. 9) and REBEL (2404.16767, eq. 5), (B,).
+    """((L_a - L_b) - (r_a - r_b) / beta)^2: PRDP (2402.08714) and REBEL (2404.16767), (B,).
 
     ``ratios``: L_a, L_b, each (B,), log density ratios of two trajectories of one prompt, with gradient; ``target_B``:
     the reward difference over beta. With ``clip`` above 0 the larger of two losses is taken, one of them with each

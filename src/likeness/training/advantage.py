@@ -85,7 +85,7 @@ def _by_group(reward_N: Tensor, group_N: Tensor, function: Callable[[Tensor], Te
 
 @dataclass
 class PromptHistory:
-    """(r - mean) / std over the prompt's own rewards of late: DDPO's per-prompt tracking (2305.13301, section 4.4).
+    """(r - mean) / std over the prompt's own rewards of late: DDPO's per-prompt tracking (2305.13301).
 
     Until a prompt has been seen ``least`` times, the round's mean and deviation stand in.
     """

@@ -198,7 +198,14 @@ def override(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
 
 
 RECIPES: Registry[Recipe] = Registry(
-    "recipe", ("likeness.recipes.id_aligner", "likeness.recipes.baselines", "likeness.recipes.pairs")
+    "recipe",
+    (
+        "likeness.recipes.baselines",
+        "likeness.recipes.black_box",
+        "likeness.recipes.id_aligner",
+        "likeness.recipes.pairs",
+        "likeness.recipes.rewards",
+    ),
 )
 
 

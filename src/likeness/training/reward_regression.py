@@ -39,7 +39,7 @@ class RewardRegressionSettings(Config):
     entry, summed over the steps; in the paper's terms it is beta times the number of entries.
 
     ``clip``: how far a trajectory's log-ratio may move from the snapshot's before its gradient ends (PRDP's proximal
-    updates, section 4.3); 0 for not at all.
+    updates); 0 for not at all.
     """
 
     steps: int = Field(8, gt=1)
