@@ -181,7 +181,7 @@ CLAIMS = {
                     "fewer_samples_random", 0.8, "pictures saved until DDPO's best proxy reward, random depth"
                 ),
             ),
-            notes="taste_*_minus_ddpo: the annotators' true utility at that proxy reward; below 0 it was hacked sooner.",
+            notes="taste_*_minus_ddpo: annotators' true utility at that proxy reward; below 0: hacked sooner.",
         ),
         Claim(
             name="D5",
