@@ -169,7 +169,10 @@ def table(records: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [f"| TFLOP | {' | '.join(records)} |", "|---|" + "--:|" * len(records)]
     for title in ("parts", "methods", "ratios"):
         for key in next(iter(records.values()))[title]:
-            cells = [f"{found[title][key]:.3f}" if title == "parts" else f"{found[title][key]:.2f}" for found in records.values()]
+            cells = [
+                f"{found[title][key]:.3f}" if title == "parts" else f"{found[title][key]:.2f}"
+                for found in records.values()
+            ]
             lines.append(f"| {key} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -117,7 +117,11 @@ def write_legacy(pipeline: Any, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
     weights = folder / "text_encoder" / "model.safetensors"
     state = load_file(weights)
-    save_file({f"text_model.{name.removeprefix('text_model.')}": value for name, value in state.items()}, weights, {"format": "pt"})
+    save_file(
+        {f"text_model.{name.removeprefix('text_model.')}": value for name, value in state.items()},
+        weights,
+        {"format": "pt"},
+    )
     model = json.loads((folder / "tokenizer" / "tokenizer.json").read_text("utf-8"))["model"]
     (folder / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]), "utf-8")
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]

@@ -5,6 +5,7 @@ A multiplication and an addition are two operations, as torch counts them; every
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,14 +21,19 @@ def flop_counter() -> FlopCounterMode:
     torch's own counter does not know the attention kernels of CPUs. Their backward pass computes the scores again.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
     aten = torch.ops.aten
     kernels = {
-        aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+        aten._scaled_dot_product_flash_attention_for_cpu: _attention(sdpa_flop_count, 3),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention(sdpa_backward_flop_count, 4),
     }
     return FlopCounterMode(display=False, custom_mapping=kernels)
+
+
+def _attention(formula: Callable[..., int], inputs: int) -> Callable[..., int]:
+    """``formula`` of the shapes of the kernel's first ``inputs`` tensors, deaf to its other arguments."""
+    return lambda *shapes, **_: formula(*shapes[:inputs])
 
 
 def step_flops(algorithm: Algorithm, policy: Policy, slots: Slots) -> int:
