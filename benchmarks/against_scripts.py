@@ -124,9 +124,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     found = bench(material(arguments.root), Plan(losses={"denoising": {}}), 0)
-    record = {
-        name: compare(found, engines, arguments.pairs, arguments.steps) for name, engines in COMPARISONS.items()
-    }
+    record = {name: compare(found, engines, arguments.pairs, arguments.steps) for name, engines in COMPARISONS.items()}
     print(json.dumps(record, indent=2))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -211,9 +211,10 @@ def summary(
 def table(rows: Sequence[Mapping[str, Any]], flops: Mapping[str, float]) -> str:
     """One line an engine and sampler."""
     columns = ("gain", "ours, equal samples", "ours, equal CPU", "seconds")
+    head = ["engine", "samples", "CPU s", "GFLOP a sample", "judged by", *columns[:3], "CPU s of ours to that gain"]
     lines = [
         f"ours: {flops['ours']:.1f} GFLOP a sample",
-        "| engine | samples | CPU s | GFLOP a sample | judged by | gain | ours, equal samples | ours, equal CPU | CPU s of ours to that gain |",
+        f"| {' | '.join(head)} |",
         "|---|--:|--:|--:|---|--:|--:|--:|--:|",
     ]
     for row in rows:

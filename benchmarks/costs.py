@@ -3,8 +3,10 @@
     python benchmarks/costs.py --out benchmarks/results/costs.json
 
 Every part is counted by itself (matrix products and convolutions, a multiplication and an addition are two); methods
-are sums of parts. What is done once for many uses, such as encoding a picture that comes round ``passes`` times, is
-divided by ``passes``.
+are sums of parts. A picture or pair comes round ``passes`` times: what is done once for all of them is divided by
+``passes``. DPO may keep ``draws`` times and noises of each pair, on which the reference is asked once.
+
+trl's trainers know Stable Diffusion 1 and 2 alone; their figures for the other models say what they would cost.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ def alignprop(parts: Parts, steps: int, kept: float) -> float:
     return network + parts.decode + parts.reward + parts.text
 
 
-def methods(parts: Parts, passes: int) -> dict[str, float]:
+def methods(parts: Parts, passes: int, draws: int) -> dict[str, float]:
     """TFLOP of one gradient sample (of one pair, for DPO)."""
     ended = parts.decode + parts.reward
     pair = 2 * parts.lora
@@ -137,7 +139,7 @@ def methods(parts: Parts, passes: int) -> dict[str, float]:
         "4 steps, any, shared by 4": backprop(parts, (0, 3), 4),
         "DPO, the script": 2 * parts.encode + parts.text + pair + 2 * parts.forward,
         "DPO, moments and text once": once + pair + 2 * parts.forward,
-        "DPO, reference once too": once + pair + 2 * parts.forward / passes,
+        "DPO, reference once too": once + pair + 2 * parts.forward * draws / passes,
         "denoising, the script": parts.encode + parts.text + parts.lora,
         "denoising, moments and text once": (parts.encode + parts.text) / passes + parts.lora,
     }
@@ -156,10 +158,10 @@ def ratios(costs: Mapping[str, float]) -> dict[str, float]:
     return {goal: costs[dearer] / costs[cheaper] for goal, (dearer, cheaper, _) in RATIOS.items()}
 
 
-def record(name: str, passes: int) -> dict[str, Any]:
+def record(name: str, passes: int, draws: int) -> dict[str, Any]:
     """All figures of one model, rounded."""
     parts = count_parts(name)
-    costs = methods(parts, passes)
+    costs = methods(parts, passes, draws)
     tables = {"parts": asdict(parts), "methods": costs, "ratios": ratios(costs)}
     return {title: {key: round(value, 3) for key, value in rows.items()} for title, rows in tables.items()}
 
@@ -181,14 +183,16 @@ def main() -> None:
     """Count, print the table, write the figures if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=names(), choices=names())
-    parser.add_argument("--passes", type=int, default=100, help="uses of what is computed once")
+    parser.add_argument("--passes", type=int, default=100, help="how often a picture or pair comes round")
+    parser.add_argument("--draws", type=int, default=4, help="times and noises kept of each pair")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
-    records = {name: record(name, arguments.passes) for name in arguments.models}
+    records = {name: record(name, arguments.passes, arguments.draws) for name in arguments.models}
     print(table(records))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({"passes": arguments.passes, **records}, indent=2) + "\n", "utf-8")
+        figures = {"passes": arguments.passes, "draws": arguments.draws, **records}
+        arguments.out.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -96,9 +96,7 @@ def norms(decoder: Any, known: dict[str, tuple[Tensor, Tensor]], *, frozen: bool
 
     layers = {name: layer for name, layer in decoder.named_modules() if isinstance(layer, nn.GroupNorm)}
     later = {name: layer for name, layer in layers.items() if not name.startswith("mid_block")}
-    hooks = [
-        layer.register_forward_hook(lambda *given, name=name: hook(name, *given)) for name, layer in later.items()
-    ]
+    hooks = [layer.register_forward_hook(lambda *given, name=name: hook(name, *given)) for name, layer in later.items()]
     try:
         yield
     finally:
@@ -288,7 +286,9 @@ def main() -> None:
         ]
     print(table(record))
     for key in ("flops_ratio", "with_finding"):
-        print(f"at least {GOAL_FLOPS:g} by {key}, at a cosine of {GOAL_COSINE:g}: {record[f'won by {key}'] or 'nowhere'}")
+        print(
+            f"at least {GOAL_FLOPS:g} by {key}, at a cosine of {GOAL_COSINE:g}: {record[f'won by {key}'] or 'nowhere'}"
+        )
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(record, indent=2) + "\n", "utf-8")

@@ -199,7 +199,11 @@ def agreement(sample: Sample, reference: Sample, scale: float, seed: int) -> dic
     along = (both @ directions).double()
     first, second = along[:count], along[count:]
     z = (first.mean(0) - second.mean(0)) / ((first.var(0) + second.var(0)) / count).sqrt()
-    return {"p": round(float(p), 4), "max_z": round(float(z.abs().max()), 2), "rms_z": round(float(z.square().mean().sqrt()), 2)}
+    return {
+        "p": round(float(p), 4),
+        "max_z": round(float(z.abs().max()), 2),
+        "rms_z": round(float(z.square().mean().sqrt()), 2),
+    }
 
 
 def figures(samples: Mapping[str, Sample]) -> dict[str, dict[str, Any]]:
@@ -219,7 +223,10 @@ def figures(samples: Mapping[str, Sample]) -> dict[str, dict[str, Any]]:
         if name != REFL:
             shared = float(sample.products(reference).mean())
             scale = 1.0 if METHODS[name]["steps"] == 40 else shared / own.squared_mean
-            row |= {"cosine": round(shared / (own.squared_mean * base.squared_mean) ** 0.5, 4), "scale": round(scale, 4)}
+            row |= {
+                "cosine": round(shared / (own.squared_mean * base.squared_mean) ** 0.5, 4),
+                "scale": round(scale, 4),
+            }
             row |= gains(sample, reference, 0) | agreement(sample, reference, scale, 0)
         rows[name] = row
     return rows

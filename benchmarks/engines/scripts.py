@@ -58,7 +58,7 @@ def dpo_loss(
     t: Tensor,
     beta: float = 5000.0,
 ) -> Tensor:
-    """Mean loss of B pairs (Wallace et al., 2311.12908, eq. 14), train_diffusion_dpo.py with its sigmoid loss.
+    """Mean loss of B pairs (Wallace et al., 2311.12908, eq. 14), by train_diffusion_dpo.py with the sigmoid.
 
     ``pixels``, ``posterior``: (2 B, ...), the chosen pictures first; ``prompts``, ``noise``, ``t``: B, shared by a pair.
     """

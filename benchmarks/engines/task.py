@@ -111,7 +111,7 @@ def write_task(found: Bench, pool: PromptPool, base: Path, folder: Path) -> Task
 
 
 def write_legacy(pipeline: Any, folder: Path) -> None:
-    """Save a Stable Diffusion pipeline as transformers 4 reads it: names of the text encoder, files of the tokenizer."""
+    """Save a Stable Diffusion pipeline as transformers 4 reads it: its names of text weights, its tokenizer files."""
     from safetensors.torch import load_file, save_file
 
     pipeline.save_pretrained(folder, safe_serialization=True)
