@@ -22,7 +22,6 @@ from material import bench, material
 
 from likeness.training.algorithm import Slots
 from likeness.training.costs import flop_counter
-from likeness.training.plan import Plan
 from likeness.training.supervised import LatentSet, Supervised
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="of each engine in a pair")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
-    found = bench(material(arguments.root), Plan(losses={"denoising": {}}), 0)
+    found = bench(material(arguments.root), {}, 0)
     record = {name: compare(found, engines, arguments.pairs, arguments.steps) for name, engines in COMPARISONS.items()}
     print(json.dumps(record, indent=2))
     if arguments.out:

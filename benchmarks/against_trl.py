@@ -27,7 +27,6 @@ from material import ASSETS, bench, material
 
 from likeness.models.generator import generate, load_pipeline
 from likeness.models.policy import tuned
-from likeness.training.plan import Plan
 
 if TYPE_CHECKING:
     from likeness.training.bench import Bench, PromptPool
@@ -82,7 +81,7 @@ def run_engine(python: Path, script: str, *arguments: str) -> None:
     single = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     finished = subprocess.run(
         [str(python), str(ENGINES / script), *arguments],
-        env={**os.environ, **single, "PYTHONPATH": str(SOURCE)},
+        env={**os.environ, **single, "PYTHONPATH": os.pathsep.join([str(SOURCE), str(HERE)])},
         capture_output=True,
         text=True,
         check=False,
@@ -119,7 +118,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Arena:
-    """Where engines meet. ``steps``: of trl's AlignProp; ``own``: of ours, of which every tenth is kept."""
+    """Where engines meet. ``steps``: of trl's AlignProp; ``own``: of ours, of which every twentieth is kept."""
 
     root: Path
     python: Path
@@ -144,7 +143,7 @@ class Arena:
     def ours(self, seed: int) -> list[dict[str, Any]]:
         """Train with ours: one record for each LoRA that was kept."""
         out = self.root / f"ours-{seed}"
-        self._start("likeness_engine.py", out, {**OURS, "steps": self.own, "sample_every": 10, "seed": seed})
+        self._start("likeness_engine.py", out, {**OURS, "steps": self.own, "sample_every": 20, "seed": seed})
         records = []
         for point in json.loads((out / "run.json").read_text("utf-8"))["curve"]:
             reward = self.judge.score(out / f"step-{point['step']:04d}" if point["step"] else None)
@@ -153,13 +152,13 @@ class Arena:
         return records
 
     def flops(self) -> dict[str, float]:
-        """GFLOP of one gradient sample (of one picture, for DDPO), counted over eight of each engine."""
+        """GFLOP of one gradient sample (of one picture, for DDPO), counted."""
         found = {}
         for name, (trainer, settings) in TRL.items():
             single = {key: 1 if key.endswith("batch_size") else value for key, value in settings.items()}
-            out = self.root / "count"
-            self._start("trl_engine.py", out, {**single, "num_epochs": 8}, "--trainer", trainer, "--count")
-            found[name] = json.loads((out / "run.json").read_text("utf-8"))["flops"] / 8
+            out, epochs = self.root / "count", 8 if trainer == "alignprop" else 1  # AlignProp cuts at random
+            self._start("trl_engine.py", out, {**single, "num_epochs": epochs}, "--trainer", trainer, "--count")
+            found[name] = json.loads((out / "run.json").read_text("utf-8"))["flops"] / epochs
         self._start("likeness_engine.py", self.root / "count", OURS, "--count")
         found["ours"] = json.loads((self.root / "count" / "run.json").read_text("utf-8"))["flops"] / BATCH
         return {name: round(value / 1e9, 2) for name, value in found.items()}
@@ -227,11 +226,11 @@ def table(rows: Sequence[Mapping[str, Any]], flops: Mapping[str, float]) -> str:
 
 def arena(root: Path, steps: int, own: int) -> Arena:
     """Make trl's environment and the task; 64 prompts to train on, 32 others to judge by."""
-    plan = Plan(rewards={"identity": 1.0}, losses={"reward_backprop": {}}, prompts=64)
+    settings = {"rewards": {"identity": 1.0}, "losses": {"reward_backprop": {}}}
     people = material(root / "material")
-    training = bench(people, plan, 0)
+    training = bench(people, {**settings, "prompts": 64}, 0)
     write_task(training, training.pool, ASSETS / "pipeline", root / "task")
-    held_out = bench(people, plan.model_copy(update={"prompts": 32}), 1)
+    held_out = bench(people, {**settings, "prompts": 32}, 1)
     return Arena(root, environment(root / "venv-trl"), Judge(held_out, held_out.pool), steps, own)
 
 
@@ -240,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("build/benchmarks/against_trl"), help="working folder")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=16, help="of AlignProp, eight samples each")
+    parser.add_argument("--steps", type=int, default=12, help="of AlignProp, eight samples each")
     parser.add_argument("--own", type=int, default=100, help="steps of ours")
     parser.add_argument("--engines", nargs="+", default=list(TRL), choices=list(TRL))
     parser.add_argument("--out", type=Path, help="JSON file for the figures")

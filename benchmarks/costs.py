@@ -64,7 +64,8 @@ def _to_input(call: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]
     return run
 
 
-def _add_lora(network: Any, family: Family) -> None:
+def add_lora(network: Any, family: Family) -> None:
+    """Put a LoRA of rank 8 on the family's attention projections."""
     import torch
     from peft import LoraConfig
 
@@ -84,7 +85,7 @@ def count_parts(name: str) -> Parts:
     model.network.requires_grad_(True)
     full = _trained(model)
     model.network.requires_grad_(False)
-    _add_lora(model.network, model.family)
+    add_lora(model.network, model.family)
     return Parts(
         forward=forward,
         lora=_trained(model),

@@ -31,7 +31,6 @@ from published import published
 from likeness.models.faces.align import invert_similarity, similarity, template
 from likeness.training.algorithm import Slots
 from likeness.training.costs import flop_counter
-from likeness.training.plan import Plan
 from likeness.training.rollout import denoise
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 KINDS = {"portraits": 1, "groups": 3}
 HALOS = (0, 1, 2, 4, 6)
 WAYS = {"latent": (False, False), "latent, statistics": (False, True), "late, statistics": (True, True)}
+IDENTITY = {"rewards": {"identity": 1.0}, "losses": {"reward_backprop": {}}}
 GOAL_FLOPS, GOAL_COSINE = 3.0, 0.98
 CELL = 4  # pixels of a latent's cell in the embedded VAE
 
@@ -92,7 +92,8 @@ def norms(decoder: Any, known: dict[str, tuple[Tensor, Tensor]], *, frozen: bool
             return None
         mean, variance = known[name]
         normal = ((x - mean) / (variance + layer.eps).sqrt()).view_as(output)
-        return normal * layer.weight[:, None, None] + layer.bias[:, None, None]
+        result: Tensor = normal * layer.weight[:, None, None] + layer.bias[:, None, None]
+        return result
 
     layers = {name: layer for name, layer in decoder.named_modules() if isinstance(layer, nn.GroupNorm)}
     later = {name: layer for name, layer in layers.items() if not name.startswith("mid_block")}
@@ -272,7 +273,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
-    found = bench(material(arguments.root), Plan(rewards={"identity": 1.0}, losses={"reward_backprop": {}}), 0)
+    found = bench(material(arguments.root), IDENTITY, 0)
     pictures = scenes(found, arguments.pictures)
     record: dict[str, Any] = {"pictures": len(pictures), "SD1.5": sizes("SD1.5")}
     record |= {kind: measure(found, grouped(pictures, grid)) for kind, grid in KINDS.items()}

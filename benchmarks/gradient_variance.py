@@ -32,7 +32,6 @@ from material import bench, material
 from likeness.core.seeds import derive_seed
 from likeness.models.families import latent_shape
 from likeness.training.algorithm import Slots
-from likeness.training.plan import Plan
 from likeness.training.reward_backprop import RewardBackprop, RewardBackpropSettings
 from likeness.training.trainer import Trainer
 
@@ -64,20 +63,20 @@ class Sample:
 
     def products(self, other: Sample) -> np.ndarray:
         """(N, N) inner products of the draws of both, float64."""
-        return (self.gradients @ other.gradients.T).double().numpy()  # type: ignore[no-any-return]
+        return (self.gradients @ other.gradients.T).double().numpy()
 
 
 def slightly_trained(root: Path, steps: int) -> Bench:
     """The embedded pipeline with a LoRA trained on identity reward and denoising for ``steps`` steps, seed 0."""
-    plan = Plan(
-        rewards={"identity": 1.0},
-        losses={"reward_backprop": {"late": (0, 3)}, "denoising": {}},
-        steps=steps,
-        batch=BATCH,
-        learning_rate=1e-3,
-    )
-    found = bench(material(root / "material"), plan, 0)
-    Trainer(found.policy, found.algorithm(), plan, 0, root / f"trained-{steps}").run()
+    settings = {
+        "rewards": {"identity": 1.0},
+        "losses": {"reward_backprop": {"late": (0, 3)}, "denoising": {}},
+        "steps": steps,
+        "batch": BATCH,
+        "learning_rate": 1e-3,
+    }
+    found = bench(material(root / "material"), settings, 0)
+    Trainer(found.policy, found.algorithm(), found.plan, 0, root / f"trained-{steps}").run()
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from likeness.data.shards import read_rows
 from likeness.models.generator import load_pipeline
@@ -33,9 +35,10 @@ def material(root: Path) -> Material:
     )
 
 
-def bench(found: Material, plan: Plan, seed: int) -> Bench:
-    """A fresh policy on the embedded pipeline, and the embedded rewards, on one thread."""
+def bench(found: Material, settings: Mapping[str, Any], seed: int) -> Bench:
+    """A fresh policy on the embedded pipeline, and the embedded rewards, on one thread; ``settings`` of a plan."""
     torch_session(seed, 1)
+    plan = Plan.model_validate(settings)
     policy = make_policy(load_pipeline(ASSETS / "pipeline"), plan.adapters(), seed)
     assets = RewardAssets(reward=ASSETS, encoder=ASSETS / "dual_encoder", faces=FACES, det_size=SIDE)
     return Bench(plan, seed, policy, found, assets)

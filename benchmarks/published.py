@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +59,18 @@ class Published:
     images: Tensor
     conditioning: Conditioning
 
-    def predict(self) -> Tensor:
-        """One forward of the network for one sample."""
+    def of(self, batch: int) -> Published:
+        """The same for ``batch`` samples at once."""
         import torch
 
-        t = torch.zeros(1, dtype=torch.long, device="meta")
+        zeros = torch.zeros(batch, dtype=torch.long, device="meta")
+        return replace(self, latents=self.latents[zeros], conditioning=self.conditioning.take(zeros))
+
+    def predict(self) -> Tensor:
+        """One forward of the network."""
+        import torch
+
+        t = torch.zeros(len(self.latents), dtype=torch.long, device="meta")
         return self.family.call(self.network, self.latents, t, self.conditioning)
 
 

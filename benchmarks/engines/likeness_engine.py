@@ -10,8 +10,7 @@ import json
 import time
 from pathlib import Path
 
-from task import PIPELINE, Task, load_task
-
+from engines.task import PIPELINE, Task, load_task
 from likeness.models.families import latent_shape
 from likeness.models.generator import load_pipeline
 from likeness.models.policy import Policy, make_policy
@@ -42,7 +41,8 @@ def main() -> None:
     arguments = parser.parse_args()
     given = json.loads(arguments.settings)
     settings, seed = RewardBackpropSettings(**given.pop("reward_backprop", {})), int(given.pop("seed", 0))
-    plan = Plan(rewards={"identity": 1.0}, losses={"reward_backprop": {}}, checkpoint_every=10**6, **given)
+    base = {"rewards": {"identity": 1.0}, "losses": {"reward_backprop": {}}, "checkpoint_every": 10**6}
+    plan = Plan.model_validate({**base, **given})
     torch_session(seed, 1)
     task = load_task(arguments.task)
     policy = make_policy(load_pipeline(arguments.task / PIPELINE), plan.adapters(), seed)

@@ -60,7 +60,7 @@ def dpo_loss(
 ) -> Tensor:
     """Mean loss of B pairs (Wallace et al., 2311.12908, eq. 14), by train_diffusion_dpo.py with the sigmoid.
 
-    ``pixels``, ``posterior``: (2 B, ...), the chosen pictures first; ``prompts``, ``noise``, ``t``: B, shared by a pair.
+    ``pixels``, ``posterior``: (2 B, ...), chosen pictures first; ``prompts``, ``noise``, ``t``: B, shared by a pair.
     """
     import torch
     from torch.nn.functional import logsigmoid
@@ -70,7 +70,7 @@ def dpo_loss(
     noisy, target = pipeline.scheduler.add_noise(latents, noise, t), _target(pipeline.scheduler, latents, noise, t)
 
     def differences() -> Tensor:
-        errors = (pipeline.unet(noisy, t, hidden).sample - target).square().mean((1, 2, 3))
+        errors: Tensor = (pipeline.unet(noisy, t, hidden).sample - target).square().mean((1, 2, 3))
         chosen, rejected = errors.chunk(2)
         return chosen - rejected
 
@@ -79,4 +79,5 @@ def dpo_loss(
     with torch.no_grad():
         reference = differences()
     pipeline.unet.enable_adapters()
-    return -logsigmoid(beta * (reference - model)).mean()
+    loss: Tensor = -logsigmoid(beta * (reference - model)).mean()
+    return loss

@@ -1,4 +1,4 @@
-"""Train a task with a trainer of trl 0.22; runs in the environment of requirements.txt, with our ``src`` on the path.
+"""Train a task with a trainer of trl 0.22, in the environment of requirements.txt; src and benchmarks are on the path.
 
 python benchmarks/engines/trl_engine.py --trainer alignprop --task FOLDER --out FOLDER --settings '{"num_epochs": 2}'
 """
@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from task import PIPELINE, Task, draws, load_task
 from trl import AlignPropConfig, AlignPropTrainer, DDPOConfig, DDPOTrainer, DefaultDDPOStableDiffusionPipeline
 
+from engines.task import PIPELINE, Task, draws, load_task
 from likeness.training.costs import flop_counter
 
 TRAINERS = {"alignprop": (AlignPropConfig, AlignPropTrainer), "ddpo": (DDPOConfig, DDPOTrainer)}
