@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def peak_bytes(run: Callable[[], Any], *held: Any) -> int:
-    """The most bytes that the parameters of the modules ``held`` and the tensors made inside ``run`` take at one time."""
+    """The most bytes that the parameters of modules ``held`` and the tensors made in ``run`` take at one time."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_map_only

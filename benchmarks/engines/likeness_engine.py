@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--task", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--settings", default="{}", help="JSON of the plan, reward_backprop and seed among it")
-    parser.add_argument("--count", action="store_true", help="count the FLOPs of one step and train nothing")
+    parser.add_argument("--count", action="store_true", help="count the FLOPs of the steps and train nothing")
     arguments = parser.parse_args()
     given = json.loads(arguments.settings)
     settings, seed = RewardBackpropSettings(**given.pop("reward_backprop", {})), int(given.pop("seed", 0))
@@ -50,7 +50,7 @@ def main() -> None:
     algorithm = build(task, policy, settings)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.count:
-        flops = sum(step_flops(algorithm, policy, Slots(seed, step, 0, plan.batch)) for step in range(8)) // 8
+        flops = sum(step_flops(algorithm, policy, Slots(seed, step, 0, plan.batch)) for step in range(plan.steps))
         (arguments.out / "run.json").write_text(json.dumps({"flops": flops}) + "\n", "utf-8")
         return
     curve: list[dict[str, float]] = []
