@@ -123,7 +123,7 @@ def landing(found: Bench, name: str) -> Draw:
     path = found.policy.path
     times = [t for t, _ in path.chain(STEPS)[FIRST : LAST + 1]]
     early = [t for t, _ in path.chain(LANDINGS[name]) if t > times[0]]
-    settings = RewardBackpropSettings(steps=len(early) + 1, late=(len(early), len(early)))
+    settings = RewardBackpropSettings.model_validate({"steps": len(early) + 1, "late": (len(early), len(early))})
     algorithm, seed = RewardBackprop.build(settings, found), derive_seed(3, name)
 
     def draw(index: int) -> Tensor:

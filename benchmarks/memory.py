@@ -33,7 +33,7 @@ def peak_bytes(run: Callable[[], Any], *held: Any) -> int:
 
     storages = [p.untyped_storage() for module in held for p in module.parameters()]
     known = {storage._cdata: storage.nbytes() for storage in storages}
-    live = peak = sum(known.values())
+    live = peak = int(sum(known.values()))
 
     def free(key: int) -> None:
         nonlocal live
@@ -56,7 +56,7 @@ def peak_bytes(run: Callable[[], Any], *held: Any) -> int:
         ) -> Any:
             return tree_map_only(torch.Tensor, follow, func(*args, **(kwargs or {})))
 
-    with Follow():
+    with Follow():  # type: ignore[no-untyped-call]
         run()
     return peak
 

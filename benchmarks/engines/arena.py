@@ -111,7 +111,7 @@ class Arena:
         """GFLOP of one sample, counted."""
         single = {key: 1 for key in engine.settings if key == "batch" or key.endswith("batch_size")}
         self._start(engine, self.root / "count", {engine.length: engine.counted, **single}, "--count")
-        flops = json.loads((self.root / "count" / "run.json").read_text("utf-8"))["flops"]
+        flops = int(json.loads((self.root / "count" / "run.json").read_text("utf-8"))["flops"])
         return round(flops / engine.counted / 1e9, 2)
 
     def _start(self, engine: Engine, out: Path, changes: Mapping[str, Any], *more: str) -> None:

@@ -48,7 +48,7 @@ def main() -> None:
     seed = int(given["seed"])
     torch_session(seed, 1)
     task = load_task(arguments.task)
-    lora = LoraSettings(rank=given["rank"], alpha=float(given["rank"]))
+    lora = LoraSettings.model_validate({"rank": given["rank"], "alpha": float(given["rank"])})
     policy = make_policy(load_pipeline(arguments.task / PIPELINE), {"lora": lora}, seed)
     task.check(policy.pipeline)
     parameters = list(policy.trainable().values())
