@@ -1,0 +1,134 @@
+"""Our denoising loss against the step of diffusers' script, on the embedded model, in alternating pairs.
+
+    python benchmarks/against_scripts.py --out benchmarks/results/against_scripts.json
+
+Both make the same gradient of the same batch of eight: the script encodes pictures and prompts at every step, ours once
+before the first. CPU-seconds are medians over pairs; FLOPs are counted. DPO's script is measured beside them; its
+counterpart joins COMPARISONS with the algorithm that learns from pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from engines.scripts import denoising_loss, dpo_loss
+from material import bench, material
+
+from likeness.training.algorithm import Slots
+from likeness.training.costs import flop_counter
+from likeness.training.supervised import LatentSet, Supervised
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from likeness.training.bench import Bench
+
+BATCH = 8
+Loss = Callable[[int], "Tensor"]  # step -> mean loss of its batch, with gradient
+
+
+def script_denoising(found: Bench) -> Loss:
+    """The script, on the pictures and draws of ours."""
+    rows = found.material.references
+    images, texts = found.images(rows) * 2 - 1, [str(row["caption"]) for row in rows]
+
+    def loss(step: int) -> Tensor:
+        slots = Slots(0, step, 0, BATCH)
+        index = slots.integers(0, len(images), "denoising/image")
+        shape = (4, *(side // 4 for side in images.shape[2:]))
+        posterior, noise = slots.noise(shape, "denoising/posterior"), slots.noise(shape, "denoising/noise")
+        t = found.policy.path.draw(slots.uniform("denoising/timestep"))
+        prompts = [texts[i] for i in index.tolist()]
+        return denoising_loss(found.policy.pipeline, images[index], prompts, posterior, noise, t)
+
+    return loss
+
+
+def our_denoising(found: Bench) -> Loss:
+    """The algorithm ``denoising``, everything frozen done once."""
+    rows = found.material.references
+    data = LatentSet.encode(found.policy, found.images(rows), [str(row["caption"]) for row in rows])
+    algorithm = Supervised("denoising", data)
+    return lambda step: algorithm.step(found.policy, Slots(0, step, 0, BATCH)).loss.mean()
+
+
+def script_dpo(found: Bench) -> Loss:
+    """The script, on pairs of the training pictures as they come."""
+    rows = found.material.train[: 2 * BATCH]
+    images, prompts = found.images(rows) * 2 - 1, [str(row["caption"]) for row in rows[:BATCH]]
+
+    def loss(step: int) -> Tensor:
+        slots = Slots(0, step, 0, 2 * BATCH)
+        noise = slots.noise((4, *(side // 4 for side in images.shape[2:])), "noise")
+        t = found.policy.path.draw(slots.uniform("timestep"))[:BATCH]
+        return dpo_loss(found.policy.pipeline, images, prompts, noise, noise[:BATCH], t)
+
+    return loss
+
+
+COMPARISONS: Mapping[str, Mapping[str, Callable[[Bench], Loss]]] = {
+    "denoising": {"script": script_denoising, "ours": our_denoising},
+    "DPO": {"script": script_dpo},
+}
+
+
+def gradient(found: Bench, loss: Loss, step: int) -> Tensor:
+    """Of one step, as one vector."""
+    import torch
+
+    parameters = list(found.policy.trainable().values())
+    return torch.cat([part.flatten() for part in torch.autograd.grad(loss(step), parameters)])
+
+
+def compare(found: Bench, engines: Mapping[str, Callable[[Bench], Loss]], pairs: int, steps: int) -> dict[str, Any]:
+    """CPU-seconds (medians) and GFLOP of a sample for each engine, and the largest difference of their gradients."""
+    losses = {name: build(found) for name, build in engines.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in losses}
+    for loss in losses.values():
+        gradient(found, loss, 0)
+    for pair in range(pairs):
+        for name, loss in losses.items():
+            start = time.process_time()
+            for step in range(steps):
+                gradient(found, loss, pair * steps + step)
+            seconds[name].append((time.process_time() - start) / steps / BATCH)
+    record: dict[str, Any] = {}
+    for name, loss in losses.items():
+        with flop_counter() as counter:
+            gradient(found, loss, 0)
+        record[name] = {
+            "cpu_seconds": round(median(seconds[name]), 5),
+            "gflop": round(counter.get_total_flops() / BATCH / 1e9, 3),
+        }
+    if set(record) == {"script", "ours"}:
+        for unit in ("cpu_seconds", "gflop"):
+            record[f"ratio of {unit}"] = round(record["script"][unit] / record["ours"][unit], 3)
+        one, other = (gradient(found, loss, 0) for loss in losses.values())
+        record["gradient difference"] = float((one - other).abs().max() / one.abs().max())
+    return record
+
+
+def main() -> None:
+    """Compare, print, write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("build/benchmarks/against_scripts"), help="working folder")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=5, help="of each engine in a pair")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    found = bench(material(arguments.root), {}, 0)
+    record = {name: compare(found, engines, arguments.pairs, arguments.steps) for name, engines in COMPARISONS.items()}
+    print(json.dumps(record, indent=2))
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
