@@ -268,5 +268,5 @@ def refusal(host: str, namespace: str, status: int, body: str) -> ApiError:
     elif "denied the request" in message:
         remedy = "mend what the admission webhook names; a missing runtime comes with `kubectl apply -k infra/base`"
     else:
-        remedy = REMEDIES.get(status, "look at the server's log, and submit again: a job that runs is joined")
+        remedy = REMEDIES.get(status, "try again, and look at the API server's log if it stays so")
     return ApiError(problem, remedy=remedy, status=status)

@@ -176,7 +176,7 @@ def _stay(cluster: Cluster, job: Job, pods: Pods, patience: Patience) -> Job:
     except ApiError as error:
         raise ClusterError(
             f"TrainJob {_name(job)} goes on, but out of sight: {error.problem}",
-            remedy=f"{error.remedy}; then submit again: the job is joined",
+            remedy=f"{error.remedy}; submitting again joins the job",
         ) from None
     raise AssertionError("states never ends by itself")
 
