@@ -34,6 +34,23 @@ def test_a_dropped_log_loses_and_repeats_nothing_even_within_a_line(api, cluster
     assert logged(run(cluster, manifest)) == ["one", "two", "three"]
 
 
+def test_a_log_may_break_more_often_than_requests_may_fail_in_a_row(api, cluster, manifest) -> None:
+    breaks = 2 * len(QUICK.pauses)
+
+    def story(api: FakeKubernetes, name: str) -> None:
+        pod = api.run(name)
+        for number in range(breaks):
+            api.log(pod, f"line {number}")
+            opened = api.verbs("pods/log").count("get")
+            api.drop("log")
+            api.until(lambda opened=opened: api.verbs("pods/log").count("get") > opened)
+        api.end(pod)
+        api.condition(name, "Complete")
+
+    api.story = story
+    assert logged(run(cluster, manifest)) == [f"line {number}" for number in range(breaks)]
+
+
 def test_a_last_line_without_an_end_is_shown(api, cluster, manifest) -> None:
     def story(api: FakeKubernetes, name: str) -> None:
         pod = api.run(name)

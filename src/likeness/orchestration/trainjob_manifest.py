@@ -140,7 +140,8 @@ def pytorch_job(plan: Plan, launch: Launch) -> Manifest:
 
 def training_runtime() -> Manifest:
     """The ClusterTrainingRuntime that TrainJobs refer to: what a pod of ours may do, and that a gang restarts whole."""
-    pod = {"metadata": {"labels": LABELS}, "spec": worker_pod({"name": CONTAINER, "image": "likeness"}, {})}
+    spec = {"restartPolicy": "Never", **worker_pod({"name": CONTAINER, "image": "likeness"}, {})}
+    pod = {"metadata": {"labels": LABELS}, "spec": spec}
     job = {
         "name": CONTAINER,
         "template": {
@@ -258,7 +259,6 @@ def worker_pod(container: Mapping[str, Any], env: Mapping[str, str]) -> Manifest
         "serviceAccountName": ACCOUNT,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "restartPolicy": "Never",
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

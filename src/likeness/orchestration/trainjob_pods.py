@@ -97,31 +97,32 @@ class PodLog(threading.Thread):
         node = (pod.metadata.annotations or {}).get(INDEX, pod.metadata.name)
         self.prefix = f"[node-{node}] " if pods.several else ""
         self.tail: deque[str] = deque(maxlen=TAIL)
+        self._failures = 0
         self._position = ("", 0)
         self._shown = float("-inf")
 
     def run(self) -> None:
         """Read until the container had ended before a reading began: that reading has seen everything."""
-        patience, failures = self.pods.patience, 0
+        pauses = self.pods.patience.pauses
         while True:
             try:
                 ended = terminated(self.pods.cluster.pod(self.pod)) is not None
                 self._read(ended)
-                failures = 0
                 if ended:
                     return
             except ApiError as error:
                 if error.status == 404:
                     return
                 # 400: the container is being created.
-                if not (error.passing or error.status == 400) or failures == len(patience.pauses):
+                if not (error.passing or error.status == 400) or self._failures == len(pauses):
                     self.pods.say(f"{self.prefix}the rest of this log is lost: {error.problem}")
                     return
-                failures += 1
-            time.sleep(patience.pauses[max(0, failures - 1)])
+                self._failures += 1
+            time.sleep(pauses[max(0, self._failures - 1)])
 
     def _read(self, ended: bool) -> None:
         with self.pods.cluster.log(self.pod) as chunks:
+            self._failures = 0  # a stream that opened and broke, or was silent for long, is none
             for position, text, end in log_lines(chunks):
                 # A line without an end is the last one, or half of one that the connection cut.
                 if position <= self._position or not (text.strip() and (end or ended)):
