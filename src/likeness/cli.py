@@ -27,15 +27,25 @@ QUIET = {
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 faces = typer.Typer(no_args_is_help=True, help="Face packs for photographs.")
 params = typer.Typer(no_args_is_help=True, help="Params files.")
+trainjob = typer.Typer(no_args_is_help=True, help="Fine-tuning as a TrainJob of Kubeflow Trainer v2.")
 show = typer.Typer(no_args_is_help=True, help="What a run has produced.")
 app.add_typer(faces, name="faces")
 app.add_typer(params, name="params")
+app.add_typer(trainjob, name="trainjob")
 app.add_typer(show, name="show")
 app.info.help = "Identity-preserving, preference-aligned image generation, from photographs to a registered model."
 
 ProfileOption = Annotated[str, typer.Option(help="portraits, tiny or production.")]
 ParamsOption = Annotated[Path | None, typer.Option("--params", help="Params file instead of the profile's own.")]
 RootOption = Annotated[Path | None, typer.Option(help="Folder of the artefacts instead of the profile's own.")]
+NameOption = Annotated[str | None, typer.Option(help="Name of the job; likeness-PROFILE-finetune by default.")]
+NamespaceOption = Annotated[str, typer.Option(help="Kubernetes namespace.")]
+ImageOption = Annotated[str | None, typer.Option(help="Container image of the pods.")]
+NodesOption = Annotated[int, typer.Option(help="Pods of the job.")]
+ProcessesOption = Annotated[int, typer.Option(help="Processes of each pod, one for each of its GPUs.")]
+GpusOption = Annotated[int | None, typer.Option(help="GPUs of a process instead of the step's own number; 0 for none.")]
+RuntimeOption = Annotated[str, typer.Option(help="ClusterTrainingRuntime that the job refers to.")]
+EnvOption = Annotated[list[str] | None, typer.Option(help="NAME=value, set in every pod.")]
 
 
 def main() -> None:
@@ -54,19 +64,23 @@ def run(
     step: Annotated[str, typer.Argument(help="Name of the step, or name@version.")],
     section: Annotated[str | None, typer.Option(help="Section of the params file; the step's name by default.")] = None,
     params_file: Annotated[Path, typer.Option("--params", help="Params file.")] = Path("params.yaml"),
+    values: Annotated[str | None, typer.Option("--config", help="The section as JSON, not from a params file.")] = None,
     bind: Annotated[list[str] | None, typer.Option(help="port=path, once for each input and output.")] = None,
     metrics: Annotated[Path | None, typer.Option(help="JSON file to write the metrics to.")] = None,
 ) -> None:
     """Run one step on files."""
-    from likeness.core.config import load_yaml, parse_config
+    from likeness.core.config import json_values, load_yaml, parse_config
     from likeness.core.config import section as section_of
     from likeness.core.step import execute
     from likeness.orchestration.catalogue import load_step
 
     spec = load_step(step)
-    name = section or spec.name
-    values = section_of(load_yaml(params_file), name, str(params_file))
-    config = parse_config(spec.config, values, f"{params_file} [{name}]")
+    if values is not None:
+        config = parse_config(spec.config, json_values(values, "--config"), "--config")
+    else:
+        name = section or spec.name
+        read = section_of(load_yaml(params_file), name, str(params_file))
+        config = parse_config(spec.config, read, f"{params_file} [{name}]")
     bound = _bindings(bind or [])
     outputs = {port: path for port, path in bound.items() if port in spec.outputs}
     inputs = {port: path for port, path in bound.items() if port not in spec.outputs}
@@ -219,6 +233,68 @@ def params_check(profile: ProfileOption = "portraits", params_file: ParamsOption
     plan = plan_of(profile, params_file, None)
     check_sources(plan)
     typer.echo(f"{plan.params_file}: {len(plan.configs)} sections and {len(plan.sources)} sources are valid")
+
+
+@trainjob.command("render")
+def trainjob_render(
+    profile: ProfileOption = "production",
+    params_file: ParamsOption = None,
+    name: NameOption = None,
+    namespace: NamespaceOption = "likeness",
+    image: ImageOption = None,
+    nodes: NodesOption = 1,
+    processes: ProcessesOption = 1,
+    gpus: GpusOption = None,
+    runtime: RuntimeOption = "likeness-torch",
+    env: EnvOption = None,
+    kind: Annotated[
+        str, typer.Option(help="trainjob, or pytorchjob for the Training Operator before v2.")
+    ] = "trainjob",
+) -> None:
+    """Print the manifest of the fine-tuning job."""
+    from likeness.orchestration.components import IMAGE
+    from likeness.orchestration.drivers import plan_of
+    from likeness.orchestration.trainjob_manifest import Launch, parse_env, render
+
+    named = name or f"likeness-{profile}-finetune"
+    wanted = Launch(named, namespace, image or IMAGE, nodes, processes, gpus, runtime, parse_env(env or []))
+    typer.echo(render(kind, plan_of(profile, params_file, None), wanted), nl=False)
+
+
+@trainjob.command("submit")
+def trainjob_submit(
+    profile: ProfileOption = "production",
+    params_file: ParamsOption = None,
+    name: NameOption = None,
+    namespace: NamespaceOption = "likeness",
+    image: ImageOption = None,
+    nodes: NodesOption = 1,
+    processes: ProcessesOption = 1,
+    gpus: GpusOption = None,
+    runtime: RuntimeOption = "likeness-torch",
+    env: EnvOption = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Kubeconfig; kubectl's own, or the pod's, by default.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+) -> None:
+    """Run the fine-tuning job on a cluster: join or create it, show its logs, cancel it on Ctrl-C, end as it ends."""
+    from likeness.orchestration.cluster import connect
+    from likeness.orchestration.components import IMAGE
+    from likeness.orchestration.drivers import plan_of
+    from likeness.orchestration.trainjob import TrainJobFailedError, launch
+    from likeness.orchestration.trainjob_manifest import Launch, parse_env, train_job
+
+    named = name or f"likeness-{profile}-finetune"
+    wanted = Launch(named, namespace, image or IMAGE, nodes, processes, gpus, runtime, parse_env(env or []))
+    manifest = train_job(plan_of(profile, params_file, None), wanted)
+    try:
+        launch(connect(kubeconfig, context, namespace), manifest, typer.echo)
+    except TrainJobFailedError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 @show.command("decision")

@@ -1,16 +1,21 @@
-"""A workspace with the toy plug-in installed, its photographs and its params."""
+"""A workspace with the toy plug-in, its photographs and its params; a Kubernetes API and jobs for it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from drivers.fake_kubernetes import FakeKubernetes, serving
+from drivers.launching import job, write_kubeconfig
+from likeness.orchestration.cluster import Cluster, connect
 from likeness.orchestration.pipelines import PIPELINES
 
 ENTRY_POINTS = """[likeness.step]
@@ -60,3 +65,30 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(work)
     return work
+
+
+@pytest.fixture
+def api() -> Iterator[FakeKubernetes]:
+    with serving(FakeKubernetes()) as served:
+        yield served
+
+
+@pytest.fixture
+def kubeconfig(api: FakeKubernetes, tmp_path: Path) -> Path:
+    return write_kubeconfig(tmp_path / "config", api.port)
+
+
+@pytest.fixture
+def cluster(kubeconfig: Path) -> Cluster:
+    return connect(kubeconfig, None, "likeness")
+
+
+@pytest.fixture
+def manifest(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    return job(monkeypatch)
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A job of the same name with other settings."""
+    return job(monkeypatch, image="likeness:other")

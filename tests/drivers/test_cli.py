@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from likeness.core.io import write_json
+from likeness.core.io import digest_path, write_json
 
 GATHER = ["run", "gather@1", "--bind", "photos=photos", "--bind", "images=out/images", "--metrics", "out/metrics.json"]
 
@@ -22,6 +22,13 @@ def test_run_writes_outputs_and_metrics(workspace: Path) -> None:
     assert len(list(Path("out/images").glob("*.png"))) == 6
     assert "kept: 6" in done.stdout
     assert Path("out/metrics.json").is_file()
+
+
+def test_the_section_may_be_given_as_json(workspace: Path) -> None:
+    for name, arguments in {"file": [], "json": ["--config", '{"seed": 3, "keep": 0.6}']}.items():
+        done = likeness(*replaced("out/", f"{name}/"), *arguments)
+        assert done.returncode == 0, done.stderr
+    assert digest_path(Path("file")) == digest_path(Path("json"))
 
 
 def replaced(old: str, new: str) -> list[str]:
@@ -39,6 +46,9 @@ def replaced(old: str, new: str) -> list[str]:
         ([*GATHER, "--bind", "photos=twice"], "repeats a port"),
         ([*GATHER, "--section", "gathre"], "did you mean 'gather'"),
         ([*GATHER, "--params", "absent.yaml"], "absent.yaml"),
+        ([*GATHER, "--config", "{keep: 0.6}"], "--config is not JSON"),
+        ([*GATHER, "--config", "[0.6]"], "must be a JSON object"),
+        ([*GATHER, "--config", '{"kepe": 0.6}'], "did you mean 'keep'"),
         (GATHER[:4], "--bind images=PATH"),
         (["run-pipeline", "--driver", "airflow"], "use one of: dvc"),
         (["run-pipeline", "--profile", "portrait"], "did you mean 'portraits'"),

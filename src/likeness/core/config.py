@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,17 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {error}", remedy="correct the file and run again") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections", remedy="start from the committed params.yaml")
+    return data
+
+
+def json_values(text: str, where: str) -> dict[str, Any]:
+    """Read a JSON object; raises ConfigError naming ``where`` it was given for anything else."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{where} is not JSON: {error}", remedy="quote it once: --config '{...}'") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} must be a JSON object", remedy="give the keys of the step's section")
     return data
 
 

@@ -17,6 +17,7 @@ from likeness.core.step import StepSpec, execute
 from likeness.orchestration.catalogue import load_step
 
 IMAGE = f"likeness:{__version__}"
+GPU = "nvidia.com/gpu"
 LINE_LENGTH = 120
 KFP_CLASS = {
     ArtifactKind.PHOTOS: "Dataset",

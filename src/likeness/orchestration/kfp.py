@@ -18,10 +18,9 @@ from likeness.core.errors import LikenessError
 from likeness.core.io import remove
 from likeness.core.pipeline import SOURCES, Node
 from likeness.core.step import StepSpec
-from likeness.orchestration.components import IMAGE, KFP_CLASS, component_folder, component_source
+from likeness.orchestration.components import GPU, IMAGE, KFP_CLASS, component_folder, component_source
 from likeness.orchestration.plan import Plan, check_sources
 
-GPU = "nvidia.com/gpu"
 LOCAL_IMAGE = "python:3.11"  # never pulled: kfp.local reads the name to warn about images without Python
 
 
