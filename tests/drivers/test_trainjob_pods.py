@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.fake_kubernetes import FakeKubernetes
-from drivers.launching import (
-    logged,
-    run,
-)
+from drivers.launching import QUICK, logged, run
 from likeness.orchestration.cluster import Patience
 from likeness.orchestration.trainjob_pods import log_lines
 
