@@ -177,9 +177,7 @@ CLAIMS = {
             measure=sample_efficiency,
             rules=(
                 Rule("fewer_samples_last", 0.8, "pictures saved until DDPO's best proxy reward, last step"),
-                Rule(
-                    "fewer_samples_random", 0.8, "pictures saved until DDPO's best proxy reward, random depth"
-                ),
+                Rule("fewer_samples_random", 0.8, "pictures saved until DDPO's best proxy reward, random depth"),
             ),
             notes="taste_*_minus_ddpo: annotators' true utility at that proxy reward; below 0: hacked sooner.",
         ),

@@ -41,8 +41,16 @@ def policy_of(folder: Path, seed: int = 0, *, gradient_checkpointing: bool = Fal
     return make_policy(load_pipeline(folder), adapters, seed, gradient_checkpointing=gradient_checkpointing)
 
 
+def toy_faces(policy: Policy, count: int = len(PROMPTS)) -> torch.Tensor | None:
+    """Embeddings for a policy that reads them, one a prompt and all different."""
+    if policy.image_prompt is None:
+        return None
+    drawn = torch.randn(count, policy.image_prompt.size, generator=torch.Generator().manual_seed(3))
+    return torch.nn.functional.normalize(drawn, dim=1)
+
+
 def toy_pool(policy: Policy, embeddings: torch.Tensor | None = None) -> PromptPool:
-    return PromptPool(policy.prompts(PROMPTS), tuple(PROMPTS), embeddings)
+    return PromptPool(policy.prompts(PROMPTS, toy_faces(policy)), tuple(PROMPTS), embeddings)
 
 
 def toy_reward(policy: Policy, late: tuple[int, int] = (2, 3), **settings: Any) -> RewardBackprop:
@@ -54,7 +62,7 @@ def toy_reward(policy: Policy, late: tuple[int, int] = (2, 3), **settings: Any) 
 
 def toy_denoising(policy: Policy) -> Supervised:
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
-    return Supervised("denoising", LatentSet.encode(policy, images, PROMPTS))
+    return Supervised("denoising", LatentSet.encode(policy, images, PROMPTS, toy_faces(policy)))
 
 
 def toy_algorithm(policy: Policy) -> Algorithm:

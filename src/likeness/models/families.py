@@ -22,7 +22,8 @@ PATCH = 2  # side of the patches of latents that SD3's and Flux's transformers r
 @dataclass(frozen=True)
 class Conditioning:
     """What the network is told beside x_t and t. ``hidden``: (B, L, E) of the prompt; ``added``: the family's extras,
-    each with B rows (pooled embeddings, size ids, inpainting channels, image-prompt embeddings)."""
+    each with B rows (pooled embeddings, size ids, inpainting channels), and ``image_embeds`` (B, D) where an adapter
+    reads them."""
 
     hidden: Tensor
     added: Mapping[str, Tensor]
@@ -107,9 +108,8 @@ def _unet(network: Any, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> T
     channels = added.pop("channels", None)
     if channels is not None:
         x_t = torch.cat([x_t, channels], dim=1)
-    image_embeds = added.pop("image_embeds", None)
-    if image_embeds is not None:
-        added["image_embeds"] = [image_embeds[:, None]]  # one image-prompt adapter, one picture a sample
+    if "image_embeds" in added:
+        added["image_embeds"] = [added["image_embeds"][:, None]]  # one image-prompt adapter, one face a sample
     output: Tensor = network(x_t, t, conditioning.hidden, added_cond_kwargs=added or None, return_dict=False)[0]
     return output
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import InputError
 from likeness.core.io import read_json
-from likeness.models.families import family_of, scale_latents, unscale_latents
+from likeness.models.families import family_of, network_of, scale_latents, unscale_latents
 from likeness.models.runtime import quiet_loading
 
 if TYPE_CHECKING:
@@ -60,11 +60,14 @@ def generate(
     steps: int,
     guidance_scale: float,
     batch: int,
+    faces: Tensor | None = None,
 ) -> Tensor:
     """One image for each (prompt, seed): (B, 3, H, W) float32 in [0, 1] on the CPU.
 
     Every sample has its own noise generator, so its picture does not depend on the batch it is drawn in.
     ``guidance_scale``: of classifier-free guidance, 1 for none; with Flux, what its distilled guidance is told.
+    ``faces``: (B, D) embeddings for the image-prompt adapter that is on, zeros where a prompt has none; without such an
+    adapter nobody looks at them.
     """
     import torch
 
@@ -78,9 +81,28 @@ def generate(
             guidance_scale=guidance_scale,
             output_type="pt",
             **family_of(pipeline).sample(pipeline, len(prompts[part])),
+            **_image_prompt(pipeline, len(prompts[part]), None if faces is None else faces[part], guidance_scale),
         )
         images.append(output.images.float().cpu())
     return torch.cat(images)
+
+
+def _image_prompt(pipeline: Any, count: int, faces: Tensor | None, guidance_scale: float) -> dict[str, Any]:
+    """The pipeline's argument for its image-prompt adapter, if it has one: one tensor (B, 1, D).
+
+    With guidance (2 B, 1, D): first the zeros to guide away from, as diffusers has it.
+    """
+    import torch
+
+    network = network_of(pipeline)
+    if family_of(pipeline).network != "unet" or network.config.encoder_hid_dim_type != "ip_image_proj":
+        return {}
+    (projection,) = network.encoder_hid_proj.image_projection_layers
+    size = projection.ff.net[0].proj.in_features
+    given = torch.zeros(count, size) if faces is None else faces
+    guided = guidance_scale > 1 and network.config.time_cond_proj_dim is None  # as the pipeline decides
+    rows = torch.cat([torch.zeros_like(given), given]) if guided else given
+    return {"ip_adapter_image_embeds": [rows[:, None].to(network.device, network.dtype)]}
 
 
 def encode_moments(pipeline: Any, images: Tensor, batch: int = 16) -> tuple[Tensor, Tensor]:

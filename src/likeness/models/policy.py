@@ -17,7 +17,7 @@ from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.diffusion.flow import path_of
 from likeness.diffusion.path import Path as NoisePath
-from likeness.models.adapters.base import ADAPTERS, Adapter, Part, attach
+from likeness.models.adapters.base import ADAPTERS, Adapter, ImagePrompt, Part, attach
 from likeness.models.families import Conditioning, Family, encode_prompts, family_of, network_of
 from likeness.models.generator import decode_latents
 
@@ -40,10 +40,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Prompts:
-    """N texts to be drawn from. ``encoded``: their conditioning, made once; None where text encoders are trained."""
+    """N texts to be drawn from. ``encoded``: their conditioning, made once; None where text encoders are trained.
+
+    ``faces``: (N, D), an embedding for each text, zeros for none; None where no part reads any.
+    """
 
     texts: tuple[str, ...]
     encoded: Conditioning | None
+    faces: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -77,13 +81,29 @@ class Policy:
             output = self.family.call(self.network, x_t, t.to(x_t.device), conditioning)
         return output.float() if self.autocast is not None else output
 
-    def prompts(self, texts: Sequence[str]) -> Prompts:
-        """Texts ready for :meth:`encode`."""
+    @property
+    def image_prompt(self) -> ImagePrompt | None:
+        """What the parts read beside the words, if anything."""
+        return next((part.image_prompt for part in self.parts if part.image_prompt is not None), None)
+
+    def prompts(self, texts: Sequence[str], faces: Tensor | None = None) -> Prompts:
+        """Texts ready for :meth:`encode`. ``faces``: (N, D) embeddings, for a part that reads them; none is zeros."""
+        import torch
+
         frozen = not any(part.trains_text for part in self.parts)
-        return Prompts(tuple(texts), encode_prompts(self.pipeline, texts) if frozen else None)
+        encoded = encode_prompts(self.pipeline, texts) if frozen else None
+        if self.image_prompt is not None and faces is None:
+            faces = torch.zeros(len(texts), self.image_prompt.size)
+        return Prompts(tuple(texts), encoded, faces if self.image_prompt is not None else None)
 
     def encode(self, prompts: Prompts, index: Tensor) -> Conditioning:
         """Conditioning of the prompts at ``index`` (B,), with gradient where text encoders are trained."""
+        words = self._words(prompts, index)
+        if prompts.faces is None:
+            return words
+        return words.plus(image_embeds=prompts.faces[index].to(words.hidden))
+
+    def _words(self, prompts: Prompts, index: Tensor) -> Conditioning:
         import torch
 
         if prompts.encoded is not None:
@@ -119,7 +139,7 @@ class Policy:
             part.shrink(share)
 
     def save(self, folder: Path) -> None:
-        """Write every part at ``folder``; :func:`load_tuned` and, for a LoRA, plain diffusers load it."""
+        """Write every part at ``folder``; :func:`tuned` and, by each adapter's ``plain`` line, diffusers load it."""
         for part in self.parts:
             part.save(folder)
 
@@ -157,11 +177,8 @@ def _saved(folder: Path) -> list[Adapter[Any]]:
 @contextmanager
 def tuned(pipeline: Any, folder: Path) -> Iterator[None]:
     """Inside, the pipeline is tuned by what :meth:`Policy.save` wrote at ``folder``; after it, the base model again."""
-    adapters = _saved(folder)
-    for adapter in adapters:
-        adapter.load(pipeline, folder)
-    try:
+    with ExitStack() as stack:
+        for adapter in _saved(folder):
+            adapter.load(pipeline, folder)
+            stack.callback(adapter.unload, pipeline)
         yield
-    finally:
-        for adapter in reversed(adapters):
-            adapter.unload(pipeline)

@@ -36,6 +36,18 @@ class RewardAssets:
         return DualEncoder.load(self.encoder)
 
     @cached_property
+    def identity(self) -> IdentityReward:
+        return IdentityReward.from_pack(self.faces, self.det_size, self.threads)
+
+    @cached_property
+    def embedding_size(self) -> int:
+        """D of the face pack's embeddings."""
+        import torch
+
+        nowhere = torch.full((1, 5, 2), torch.nan)
+        return int(self.identity.embedder.embed(torch.zeros(1, 3, 8, 8), nowhere).shape[1])
+
+    @cached_property
     def learnt(self) -> BradleyTerryReward:
         return BradleyTerryReward.load(self.reward, self.dual_encoder)
 
@@ -96,7 +108,7 @@ COMPOSITIONS: Registry[type[Composition]] = Registry(
 
 
 def _identity(assets: RewardAssets) -> Reward:
-    return IdentityReward.from_pack(assets.faces, assets.det_size, assets.threads)
+    return assets.identity
 
 
 def _appeal(assets: RewardAssets) -> Reward:

@@ -128,6 +128,7 @@ def _draw(
     from likeness.evaluation.prompts import noise_seeds
     from likeness.models.generator import generate, load_pipeline
     from likeness.models.policy import tuned
+    from likeness.models.subjects import Subjects
 
     pipeline = load_pipeline(base_model)
     prompts, seeds = [request.prompt for request in requests], noise_seeds(requests, config.seed)
@@ -136,6 +137,7 @@ def _draw(
     with tqdm(total=len(wanted) * len(requests), desc="evaluate", unit="picture") as bar:
         for name, lora in wanted.items():
             out[name] = []
+            subjects = Subjects.load(lora) if lora is not None else None
             with tuned(pipeline, lora) if lora is not None else nullcontext():
                 for start in range(0, len(requests), config.batch):
                     part = slice(start, start + config.batch)
@@ -146,6 +148,7 @@ def _draw(
                         steps=config.steps,
                         guidance_scale=config.guidance_scale,
                         batch=config.batch,
+                        faces=subjects.of(prompts[part]) if subjects else None,
                     )
                     out[name].extend((images.permute(0, 2, 3, 1) * 255).round().byte().numpy())
                     bar.update(len(images))

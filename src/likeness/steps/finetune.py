@@ -12,12 +12,12 @@ from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import InputError
 from likeness.core.io import write_json, write_text
 from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.models.adapters.base import ADAPTERS
 from likeness.training.plan import RECIPES, Plan, override
 from likeness.training.tracking import ENVIRONMENT, Run, open_tracking
 
 if TYPE_CHECKING:
-    from likeness.models.policy import Policy
-    from likeness.training.bench import Material
+    from likeness.training.bench import Bench, Material
     from likeness.training.samples import GridSampler
     from likeness.training.trainer import Trainer
 
@@ -53,6 +53,7 @@ def finetune(
     lora: Path,
 ) -> Metrics:
     """Train an adapter with the recipe's losses on references, rewards and preference pairs."""
+    from likeness.models.adapters.image_prompt import sized
     from likeness.models.generator import load_pipeline
     from likeness.models.policy import make_policy
     from likeness.models.runtime import torch_session
@@ -65,17 +66,20 @@ def finetune(
     torch_session(config.seed, config.threads)
     pipeline = load_pipeline(base_model)
     assets = RewardAssets(reward=reward, encoder=encoder, faces=faces, det_size=config.det_size)
-    policy = make_policy(pipeline, config.adapters(), config.seed, gradient_checkpointing=config.gradient_checkpointing)
+    adapters = sized(config.adapters(), lambda: assets.embedding_size)
+    policy = make_policy(pipeline, adapters, config.seed, gradient_checkpointing=config.gradient_checkpointing)
     bench = Bench(config, config.seed, policy, material, assets)
     validate = bench.validator() if config.validation.every else None
     trainer = Trainer(policy, bench.algorithm(), config, config.seed, lora, validate)
-    grids = _grids(config, policy, material, lora)
+    grids = _grids(config, bench, lora)
     with tracking:
         trainer.run(lambda step: tracking.picture(step, grids(step)), tracking)
     if not trainer.world.is_main:
         return {"steps": trainer.step}
     policy.shrink(config.keep_update)
     policy.save(lora)
+    if bench.subjects is not None:
+        bench.subjects.save(lora)
     return _record(config, trainer, lora)
 
 
@@ -93,20 +97,21 @@ def _read(references: Path, train: Path, preferences: Path | None) -> Material:
     return material
 
 
-def _grids(config: FinetuneConfig, policy: Policy, material: Material, lora: Path) -> GridSampler:
+def _grids(config: FinetuneConfig, bench: Bench, lora: Path) -> GridSampler:
     from likeness.training.prompts import rollout_prompts
     from likeness.training.samples import GridSampler
 
-    situations = [str(row["subject_caption"]) for row in material.train]
+    material, situations = bench.material, [str(row["subject_caption"]) for row in bench.material.train]
     prompts, _ = rollout_prompts(material.references, situations, config.sample_prompts, config.seed)
     return GridSampler(
-        policy.pipeline,
+        bench.policy.pipeline,
         prompts,
         columns=4,
         steps=config.sample_steps,
         guidance=config.sample_guidance,
         seed=config.seed,
         folder=lora / "samples",
+        subjects=bench.subjects,
     )
 
 
@@ -137,9 +142,9 @@ def _card(config: FinetuneConfig, trainer: Trainer) -> str:
     lines = [
         "---",
         "library_name: diffusers",
-        "tags: [lora, text-to-image]",
+        f"tags: [{', '.join([*config.trainable, 'text-to-image'])}]",
         "---",
-        f"# LoRA by the recipe `{config.recipe}`",
+        f"# {' and '.join(config.trainable)} by the recipe `{config.recipe}`",
         "",
         f"{recipe.summary[:1].upper()}{recipe.summary[1:]}. Paper: {paper}. Status: {recipe.status}.",
         "",
@@ -147,7 +152,11 @@ def _card(config: FinetuneConfig, trainer: Trainer) -> str:
         f"{config.learning_rate:g}, seed {config.seed}; {ended}; weights of step {trainer.kept}.",
         f"Cost in samples: {', '.join(f'{value} {name}' for name, value in counts.items())}.".replace("_", " "),
         "",
-        "Load it with plain diffusers: `pipeline.load_lora_weights(FOLDER)`.",
+        "Load it with plain diffusers:",
+        "",
+        "```python",
+        *(ADAPTERS.get(name).plain for name in sorted(config.trainable)),
+        "```",
         "",
     ]
     return "\n".join(lines)

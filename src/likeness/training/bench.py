@@ -14,6 +14,7 @@ from likeness.core.seeds import derive_seed
 from likeness.data.captions import without_token
 from likeness.models.families import image_size
 from likeness.models.policy import Policy, Prompts
+from likeness.models.subjects import Subjects
 from likeness.rewards.base import Conditions, Reward
 from likeness.rewards.compose import COMPOSITIONS, REWARDS, Composition, RewardAssets
 from likeness.training.algorithm import Combined
@@ -42,7 +43,7 @@ class Material:
 
 @dataclass(frozen=True)
 class PromptPool:
-    """N prompts to roll out, and the mean reference embedding (N, D) of each prompt's subject, if rewards ask for it.
+    """N prompts to roll out, and the mean reference embedding (N, D) of each prompt's subject, where one is asked for.
 
     ``words``: what the rewards are told, which know no subject's token.
     """
@@ -75,6 +76,19 @@ def image_tensor(rows: Sequence[Row], size: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
+def own_embeddings(reward: IdentityReward, images: Tensor, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, D) of the largest face of each of ``images`` (N, 3, H, W), zeros without one, and found (N,)."""
+    import torch
+
+    embeddings, found = [], []
+    with torch.no_grad():
+        for part in images.split(batch):
+            keypoints, seen = reward.find(part)
+            embeddings.append(reward.embedder.embed(part, keypoints))
+            found.append(seen)
+    return torch.cat(embeddings), torch.cat(found)
+
+
 def mean_embeddings(reward: IdentityReward, images: Tensor, subjects: Sequence[str]) -> dict[str, Tensor]:
     """Subject -> (D,) normalised mean of its references' embeddings (ID-Aligner, LoRA); faceless pictures are left out.
 
@@ -84,9 +98,7 @@ def mean_embeddings(reward: IdentityReward, images: Tensor, subjects: Sequence[s
     import torch
     from torch.nn import functional
 
-    with torch.no_grad():
-        keypoints, found = reward.find(images)
-        embeddings = reward.embedder.embed(images, keypoints)
+    embeddings, found = own_embeddings(reward, images)
     means = {}
     for subject in sorted(set(subjects)):
         rows = torch.tensor([name == subject for name in subjects]) & found
@@ -144,13 +156,26 @@ class Bench:
         texts, subjects = rollout_prompts(references, situations, self.plan.prompts, self.seed, self.plan.keep_phrases)
         tokens = subject_tokens(references)
         words = tuple(without_token(text, tokens[subject]) for text, subject in zip(texts, subjects, strict=True))
-        prompts = self.policy.prompts(texts)
         rewards = [reward for terms in (self.terms, self.watched) for _, reward in terms.rewards.values()]
-        identity: Any = next((reward for reward in rewards if reward.needs_references), None)
-        if identity is None:
-            return PromptPool(prompts, words)
-        means = mean_embeddings(identity, self.images(references), [str(row["subject"]) for row in references])
-        return PromptPool(prompts, words, torch.stack([means[subject] for subject in subjects]))
+        if self.policy.image_prompt is None and not any(reward.needs_references for reward in rewards):
+            return PromptPool(self.policy.prompts(texts), words)
+        means = torch.stack([self.means[subject] for subject in subjects])
+        return PromptPool(self.policy.prompts(texts, means), words, means)
+
+    @cached_property
+    def means(self) -> dict[str, Tensor]:
+        """Subject -> (D,), the mean embedding of its references; see :func:`mean_embeddings`."""
+        references = self.material.references
+        subjects = [str(row["subject"]) for row in references]
+        return mean_embeddings(self.assets.identity, self.images(references), subjects)
+
+    @cached_property
+    def subjects(self) -> Subjects | None:
+        """The tokens' faces, for an adapter that is shown them; None where it reads words alone."""
+        if self.policy.image_prompt is None:
+            return None
+        tokens = subject_tokens(self.material.references)
+        return Subjects({token: self.means[subject] for subject, token in tokens.items()})
 
     def validator(self) -> Validator:
         """What looks at the run while it trains."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from likeness.core.io import atomic_output
 from likeness.core.seeds import derive_seed
 from likeness.models.generator import generate
+from likeness.models.subjects import Subjects
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GridSampler:
-    """Writes ``step-NNNN.png`` below ``folder``: a row for each prompt, a column for each of ``columns`` seeds."""
+    """Writes ``step-NNNN.png`` below ``folder``: a row for each prompt, a column for each of ``columns`` seeds.
+
+    ``subjects``: whose faces an image-prompt adapter is shown.
+    """
 
     pipeline: Any
     prompts: Sequence[str]
@@ -26,12 +30,19 @@ class GridSampler:
     guidance: float
     seed: int
     folder: Path
+    subjects: Subjects | None = None
 
     def __call__(self, step: int) -> Path:
         prompts = [prompt for prompt in self.prompts for _ in range(self.columns)]
         seeds = [derive_seed(self.seed, "grid", column) for _ in self.prompts for column in range(self.columns)]
         images = generate(
-            self.pipeline, prompts, seeds, steps=self.steps, guidance_scale=self.guidance, batch=self.columns
+            self.pipeline,
+            prompts,
+            seeds,
+            steps=self.steps,
+            guidance_scale=self.guidance,
+            batch=self.columns,
+            faces=self.subjects.of(prompts) if self.subjects else None,
         )
         path = self.folder / f"step-{step:04d}.png"
         write_grid(path, images, self.columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,10 +43,10 @@ class LatentSet:
     prompts: Prompts
 
     @classmethod
-    def encode(cls, policy: Policy, images: Tensor, captions: Sequence[str]) -> LatentSet:
-        """From ``images`` (N, 3, H, W) in [0, 1] and N captions."""
+    def encode(cls, policy: Policy, images: Tensor, captions: Sequence[str], faces: Tensor | None = None) -> LatentSet:
+        """From ``images`` (N, 3, H, W) in [0, 1], N captions, and the faces (N, D) that an image prompt is shown."""
         mean, deviation = encode_moments(policy.pipeline, images)
-        return cls(mean, deviation, policy.prompts(captions))
+        return cls(mean, deviation, policy.prompts(captions, faces))
 
     def draw(self, index: Tensor, noise: Tensor) -> Tensor:
         """A sample of the posterior of the images at ``index`` (B,), from unit noise (B, C, h, w).
@@ -68,11 +68,20 @@ class Supervised(Stateless):
         data = self.data
         index = slots.integers(0, len(data.mean), f"{self.name}/image")
         x0 = data.draw(index, slots.noise(data.mean.shape[1:], f"{self.name}/posterior"))
-        loss = denoising_loss(policy, x0, policy.encode(data.prompts, index), slots, self.name)
+        loss = denoising_loss(policy, x0, self._conditioning(policy, slots, index), slots, self.name)
         if self.min_snr:
             t = denoising_time(policy, slots, self.name)
             loss = policy.path.prediction_weight(min_snr_weight(policy.path.snr(t), self.min_snr), t) * loss
         return StepOutput(loss, {f"loss/{self.name}": loss.detach()})
+
+    def _conditioning(self, policy: Policy, slots: Slots, index: Tensor) -> Conditioning:
+        """Of an image prompt some faces are dropped: guidance needs a prediction without a face (2308.06721)."""
+        conditioning = policy.encode(self.data.prompts, index)
+        if policy.image_prompt is None:
+            return conditioning
+        kept = slots.uniform(f"{self.name}/face") >= policy.image_prompt.drop
+        faces = conditioning.added["image_embeds"]
+        return conditioning.plus(image_embeds=faces * kept[:, None].to(faces))
 
 
 def denoising_time(policy: Policy, slots: Slots, purpose: str) -> Tensor:
@@ -87,16 +96,29 @@ def denoising_loss(policy: Policy, x0: Tensor, conditioning: Conditioning, slots
     return denoising_mse(prediction, policy.path.target(x0, eps, t))
 
 
-def _latents(bench: Bench, rows: Sequence[Row]) -> LatentSet:
-    return LatentSet.encode(bench.policy, bench.images(rows), [str(row["caption"]) for row in rows])
+def _latents(bench: Bench, rows: Sequence[Row], faces: Callable[[Tensor], Tensor]) -> LatentSet:
+    """``faces``: (N, 3, H, W) pictures of the rows -> (N, D), asked only where a part reads them."""
+    policy, images = bench.policy, bench.images(rows)
+    shown = None if policy.image_prompt is None else faces(images)
+    return LatentSet.encode(policy, images, [str(row["caption"]) for row in rows], shown)
 
 
 def _denoising(settings: DenoisingSettings, bench: Bench) -> Supervised:
-    return Supervised("denoising", _latents(bench, bench.material.references), settings.min_snr)
+    """A reference is prompted by its subject's mean embedding, which holds less of its pose than its own."""
+    import torch
+
+    rows = bench.material.references
+    data = _latents(bench, rows, lambda _: torch.stack([bench.means[str(row["subject"])] for row in rows]))
+    return Supervised("denoising", data, settings.min_snr)
 
 
 def _prior(settings: PriorSettings, bench: Bench) -> Supervised:
-    return Supervised("prior", _latents(bench, bench.others(settings.images)), settings.min_snr)
+    """Other people's pictures are prompted by their own faces, or by zeros where none is found."""
+    from likeness.training.bench import own_embeddings
+
+    rows = bench.others(settings.images)
+    data = _latents(bench, rows, lambda images: own_embeddings(bench.assets.identity, images)[0])
+    return Supervised("prior", data, settings.min_snr)
 
 
 ALGORITHMS.add("denoising", AlgorithmSpec(DenoisingSettings, _denoising), __name__)

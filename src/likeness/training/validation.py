@@ -93,7 +93,16 @@ class Validator:
         index = torch.arange(self.settings.prompts) % len(self.pool)
         seeds = [derive_seed(self.seed, "validation", i) for i in range(len(index))]
         prompts = [self.pool.prompts.texts[i] for i in index.tolist()]
-        images = generate(self.policy.pipeline, prompts, seeds, steps=self.steps, guidance_scale=self.guidance, batch=8)
+        faces = None if self.pool.prompts.faces is None else self.pool.prompts.faces[index]
+        images = generate(
+            self.policy.pipeline,
+            prompts,
+            seeds,
+            steps=self.steps,
+            guidance_scale=self.guidance,
+            batch=8,
+            faces=faces,
+        )
         with torch.no_grad():
             read = self.terms.read(images, self.pool.conditions(index))
         readings = {"score": float(self.terms.total(read).mean())}

@@ -17,12 +17,29 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Config)
 
 
+@dataclass(frozen=True)
+class ImagePrompt:
+    """What a part reads beside the words: ``size`` is D of a face embedding (B, D); zeros stand for no face.
+
+    ``drop``: share of denoised pictures whose embedding is replaced by zeros, so that guidance has something to guide
+    away from.
+    """
+
+    size: int
+    drop: float
+
+
 class Part(Protocol):
     """One trainable part of a pipeline; everything outside the parts is frozen."""
 
     @property
     def trains_text(self) -> bool:
         """Whether the text encoders' output changes, so that it cannot be computed once."""
+        ...
+
+    @property
+    def image_prompt(self) -> ImagePrompt | None:
+        """What it reads beside the words, if anything."""
         ...
 
     def parameters(self) -> dict[str, Parameter]:
@@ -38,7 +55,7 @@ class Part(Protocol):
         ...
 
     def shrink(self, share: float) -> None:
-        """Keep only ``share`` of what was learnt: the weights move back towards the base model's on a straight line."""
+        """Keep only ``share`` of what was learnt: the weights move back towards the base model's, at 0 all the way."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -51,6 +68,7 @@ class Adapter(Generic[C]):
     """``attach``: (pipeline, config, seed) -> a fresh part on the pipeline, which changes nothing until it is trained.
 
     ``file``: what it writes; a folder that holds it is loaded by ``load`` and taken off again by ``unload``.
+    ``plain``: how diffusers alone loads it from FOLDER, as a line of Python.
     """
 
     config: type[C]
@@ -58,13 +76,27 @@ class Adapter(Generic[C]):
     file: str
     load: Callable[[Any, Path], None]
     unload: Callable[[Any], None]
+    plain: str
 
 
 ADAPTERS: Registry[Adapter[Any]] = Registry(
-    "adapter", builtin=("likeness.models.adapters.lora", "likeness.models.adapters.full")
+    "adapter",
+    builtin=(
+        "likeness.models.adapters.full",
+        "likeness.models.adapters.image_prompt",
+        "likeness.models.adapters.lora",
+    ),
 )
 
 
 def attach(pipeline: Any, settings: Mapping[str, Config], seed: int) -> tuple[Part, ...]:
-    """Put a fresh part of each named adapter on the pipeline."""
-    return tuple(ADAPTERS.get(name).attach(pipeline, config, seed) for name, config in settings.items())
+    """Put a fresh part of each named adapter on the pipeline, in the order in which saved ones are loaded.
+
+    That of their names puts ``full`` first: it is of the network's own weights, under the names they have before others
+    wrap them.
+    """
+    parts = tuple(ADAPTERS.get(name).attach(pipeline, settings[name], seed) for name in sorted(settings))
+    for part in parts:
+        for parameter in part.parameters().values():
+            parameter.requires_grad_(True)  # peft freezes whatever was there before it
+    return parts

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from likeness.core.config import Config
 from likeness.core.errors import ConfigError, InputError
-from likeness.models.adapters.base import ADAPTERS, Adapter
+from likeness.models.adapters.base import ADAPTERS, Adapter, ImagePrompt
 from likeness.models.families import family_of, network_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class FullPart:
     trained: Mapping[str, Parameter]
     original: Mapping[str, Tensor]
     trains_text: bool = False
+    image_prompt: ImagePrompt | None = None
 
     def parameters(self) -> dict[str, Parameter]:
         return dict(self.trained)
@@ -82,8 +83,6 @@ def attach(pipeline: Any, config: FullSettings, seed: int) -> FullPart:
         raise ConfigError(
             f"no parameter of the network matches '{config.modules}'", remedy="name a module, e.g. attn2 or to_k"
         )
-    for parameter in trained.values():
-        parameter.requires_grad_(True)
     return FullPart(trained, {name: p.detach().clone() for name, p in trained.items()})
 
 
@@ -112,4 +111,5 @@ def unload(pipeline: Any) -> None:
     network.load_state_dict(_BEFORE.pop(network), strict=False)
 
 
-ADAPTERS.add("full", Adapter(FullSettings, attach, FILE, load, unload), __name__)
+PLAIN = f"pipeline.NETWORK.load_state_dict(load_file('FOLDER/{FILE}'), strict=False)  # NETWORK: unet or transformer"
+ADAPTERS.add("full", Adapter(FullSettings, attach, FILE, load, unload, PLAIN), __name__)

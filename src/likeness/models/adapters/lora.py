@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from likeness.core.config import Config
 from likeness.core.errors import ConfigError, InputError
 from likeness.core.seeds import derive_seed
-from likeness.models.adapters.base import ADAPTERS, Adapter
+from likeness.models.adapters.base import ADAPTERS, Adapter, ImagePrompt
 from likeness.models.families import family_of
 from likeness.models.runtime import quiet_loading
 
@@ -58,6 +58,7 @@ class LoraPart:
     pipeline: Any
     modules: Mapping[str, Any]
     text_rate: float
+    image_prompt: ImagePrompt | None = None
 
     @property
     def trains_text(self) -> bool:
@@ -85,9 +86,17 @@ class LoraPart:
                 module.enable_adapters()
 
     def shrink(self, share: float) -> None:
-        """The update is B A: B alone is scaled, so that every reader of the file sees it."""
+        """The update is B A: B alone is scaled, so that every reader of the file sees it.
+
+        A DoRA's rows also go back to their own lengths; between the two ends its weights are on no straight line.
+        """
         for name, parameter in self.parameters().items():
-            if ".lora_B." in name:
+            component, _, path = name.partition(".")
+            place, found, _ = path.partition(".lora_magnitude_vector.")
+            if found:
+                weight = self.modules[component].get_submodule(place).get_base_layer().weight
+                parameter.data.lerp_(weight.flatten(1).norm(dim=1).view_as(parameter), 1 - share)
+            elif ".lora_B." in path:
                 parameter.data.mul_(share)
 
     def save(self, folder: Path) -> None:
@@ -177,4 +186,5 @@ def unload(pipeline: Any) -> None:
     pipeline.unload_lora_weights()
 
 
-ADAPTERS.add("lora", Adapter(LoraSettings, attach, FILE, load, unload), __name__)
+PLAIN = f"pipeline.load_lora_weights('FOLDER', weight_name='{FILE}')"
+ADAPTERS.add("lora", Adapter(LoraSettings, attach, FILE, load, unload, PLAIN), __name__)
