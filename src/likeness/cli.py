@@ -209,10 +209,23 @@ def steps() -> None:
 
 
 @app.command()
+def recipes(name: Annotated[str | None, typer.Argument(help="Only this one, with every setting.")] = None) -> None:
+    """List the recipes of fine-tuning, or show one: its paper, what differs from it, its settings."""
+    from likeness.orchestration.recipe_docs import recipe_text
+    from likeness.training.plan import RECIPES
+
+    if name is not None:
+        typer.echo(recipe_text(RECIPES.get(name)), nl=False)
+        return
+    for recipe in map(RECIPES.get, RECIPES):
+        typer.echo(f"{recipe.name:24} {recipe.paper.arxiv if recipe.paper else '':12} {recipe.summary}")
+
+
+@app.command()
 def generate(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; show what differs, exit code 1.")] = False,
 ) -> None:
-    """Write dvc.yaml, the Kubeflow components and the compiled pipelines from the steps' definitions."""
+    """Write dvc.yaml, the Kubeflow components, the compiled pipelines and docs/recipes.md from their definitions."""
     from likeness.orchestration.generate import diff_generated, write_generated
 
     if not check:

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from likeness.core.io import digest_path, write_json
 
@@ -50,6 +51,7 @@ def replaced(old: str, new: str) -> list[str]:
         ([*GATHER, "--config", "[0.6]"], "must be a JSON object"),
         ([*GATHER, "--config", '{"kepe": 0.6}'], "did you mean 'keep'"),
         (GATHER[:4], "--bind images=PATH"),
+        (["recipes", "rfl"], "did you mean 'refl'"),
         (["run-pipeline", "--driver", "airflow"], "use one of: dvc"),
         (["run-pipeline", "--profile", "portrait"], "did you mean 'portraits'"),
         (["show", "decision", "--root", "never"], "never/gate/decision"),
@@ -95,3 +97,15 @@ def test_show_decision_says_verdict_reasons_version_and_report(workspace: Path) 
     assert "gate: REFUSED (against the incumbent)" in done.stdout
     assert "[NO] identity fell by 0.1" in done.stdout
     assert "the gate refused" in done.stdout
+
+
+def test_what_a_recipe_shows_is_a_section_that_the_step_takes() -> None:
+    """Every value that is printed, given back by hand, makes the same run."""
+    from likeness.training.plan import RECIPES
+
+    shown = likeness("recipes", "draft_lv").stdout
+    assert "2309.17400" in shown
+    given = yaml.safe_load(shown.partition("Settings (smoke-tested):")[2])
+    recipe = RECIPES.get("draft_lv")
+    assert recipe.plan(given) == recipe.plan()
+    assert given["rewards"] == recipe.settings["rewards"]

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
 TOOLS = ("kfp", "dvc", "prefect")
 PROBE = """
@@ -49,5 +51,6 @@ def test_compile_imports_no_deep_learning(tmp_path: Path) -> None:
     assert out.is_file()
 
 
-def test_listing_the_steps_imports_no_deep_learning() -> None:
-    probe('"steps"', HEAVY + TOOLS)
+@pytest.mark.parametrize("arguments", ['"steps"', '"recipes"', '"recipes", "id_aligner_lora"'])
+def test_listing_imports_no_deep_learning(arguments: str) -> None:
+    probe(arguments, HEAVY + TOOLS)

@@ -69,6 +69,11 @@ class Registry(Generic[T]):
             raise UnknownNameError(f"there is no {self.kind} '{name}'", remedy=did_you_mean(name, self._items))
         return self._items[name][0]
 
+    def module(self, name: str) -> str:
+        """The module that defines the object of that name."""
+        self.get(name)
+        return self._items[name][1]
+
     def __iter__(self) -> Iterator[str]:
         self._load()
         return iter(sorted(self._items))
