@@ -18,10 +18,12 @@ from likeness.core.step import execute
 from likeness.data.captions import TOKEN
 from likeness.data.images import encode_png
 from likeness.data.shards import read_rows, write_shards
+from likeness.models.adapters.image_prompt import FILE as ADAPTER_FILE
 from likeness.models.adapters.lora import FILE as LORA_FILE
 from likeness.models.embedded.portraits import VARIABLE, caption, draw, draw_person, persons
-from likeness.models.generator import load_pipeline
+from likeness.models.generator import generate, load_pipeline
 from likeness.models.policy import tuned
+from likeness.models.subjects import Subjects
 from likeness.preferences.pairs import Preference, write_preferences
 from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.steps.finetune import SPEC, FinetuneConfig
@@ -247,6 +249,54 @@ def test_the_recipes_of_rewards_train_on_the_embedded_domain(
     assert np.isfinite(record["curves"]["loss/total"]).all()
     before, after = _grids_of(tmp_path / "lora")
     assert (before != after).any()
+
+
+def test_the_adapter_learns_faces_and_plain_diffusers_shows_them_to_it(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """What it writes is all that plain diffusers needs: the file, the subjects' faces, and the line on its card."""
+    from diffusers import StableDiffusionPipeline
+    from safetensors.torch import load_file
+
+    base, out = EMBEDDED / "pipeline", tmp_path / "adapter"
+    losses = {"reward_backprop": {}, "denoising": {}, "prior": {"images": 3}}
+    trainable: dict[str, Any] = {"image_prompt": {}}
+    settings = {"recipe": "id_aligner_adapter", "learning_rate": 3e-2, "trainable": trainable, "losses": losses}
+    run({**inputs, "base_model": base}, out, **settings)
+    record = json.loads((out / "training.json").read_text("utf-8"))
+    assert record["config"]["trainable"].keys() == {"image_prompt"}
+    assert {"reward/identity", "loss/denoising", "loss/prior"} <= record["curves"].keys()
+
+    faces = load_file(out / "subjects.safetensors")
+    assert faces.keys() == {"sks", "ohwx"}
+    plain = StableDiffusionPipeline.from_pretrained(base, safety_checker=None, torch_dtype=torch.float32)
+    plain.load_ip_adapter(str(out), subfolder="", weight_name=ADAPTER_FILE, image_encoder_folder=None)
+    assert f"pipeline.load_ip_adapter('FOLDER', subfolder='', weight_name='{ADAPTER_FILE}'" in (
+        out / "README.md"
+    ).read_text("utf-8")
+
+    def theirs(face: torch.Tensor) -> torch.Tensor:
+        shown = torch.stack([torch.zeros_like(face), face])[:, None]  # guided away from no face
+        drawn = plain(
+            "a portrait of sks",
+            generator=torch.Generator().manual_seed(5),
+            num_inference_steps=3,
+            guidance_scale=3.0,
+            output_type="pt",
+            ip_adapter_image_embeds=[shown],
+        )
+        return torch.as_tensor(drawn.images)
+
+    ours_pipeline = load_pipeline(base)
+    with tuned(ours_pipeline, out):
+        shown = Subjects(faces).of(["a portrait of sks"])
+        ours = generate(ours_pipeline, ["a portrait of sks"], [5], steps=3, guidance_scale=3.0, batch=1, faces=shown)
+    torch.testing.assert_close(ours, theirs(faces["sks"]), atol=1e-5, rtol=0)
+    assert (theirs(faces["sks"]) - theirs(faces["ohwx"])).abs().max() > 1e-3
+
+
+def test_an_adapter_for_another_pack_says_so_before_it_trains(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"embedding is 77, but the face pack's"):
+        run(inputs, tmp_path / "lora", recipe="id_aligner_adapter", trainable={"image_prompt": {"embedding": 77}})
+    assert not (tmp_path / "lora").exists()
 
 
 def _grids_of(lora: Path) -> list[np.ndarray]:
