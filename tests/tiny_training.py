@@ -101,6 +101,10 @@ class Wrapped:
     def __init__(self, inner: Algorithm) -> None:
         self.inner = inner
 
+    @property
+    def cycle(self) -> int:
+        return self.inner.cycle
+
     def prepare(self, policy: Policy, slots: Slots) -> None:
         self.inner.prepare(policy, slots)
 

@@ -137,6 +137,13 @@ def test_id_aligner_writes_a_lora_its_curves_grids_and_card_and_does_so_again(
         assert grid.size == (4 * 64, 2 * 64)
     record = json.loads((lora / "training.json").read_text("utf-8"))
     curves = record["curves"]
+    cost = record["cost"]
+    assert cost["tflop"] == pytest.approx(cost["tflop_per_sample"] * 2 * 2)  # batch 2, 2 steps
+    rewards = {name: curves[f"reward/{name}"] for name in ("identity", "appeal", "structure")}
+    assert cost["reward_gained_per_tflop"] == pytest.approx(
+        {name: (curve[1] - curve[0]) / cost["tflop"] for name, curve in rewards.items()}
+    )
+    assert f"{cost['tflop_per_sample']:.3g} TFLOP" in (lora / "README.md").read_text("utf-8")
     assert {name for name in curves if "/" in name} == {
         "loss/total", "loss/denoising", "loss/prior",
         "reward/identity", "reward/appeal", "reward/structure", "missed/identity",

@@ -7,7 +7,11 @@ from pathlib import Path
 import torch
 
 from likeness.training.algorithm import Slots
-from likeness.training.costs import flop_counter, step_flops
+from likeness.training.costs import COUNTED, Costs, flop_counter, step_flops
+from likeness.training.history import History
+from likeness.training.plan import TrainerConfig
+from likeness.training.trainer import Trainer
+from tiny_rounds import policy_gradient
 from tiny_training import disturb, gradients, policy_of, run_step, toy_reward
 
 
@@ -56,3 +60,45 @@ def test_counting_changes_no_bit(sd15_folder: Path) -> None:
     for name, parameter in policy.trainable().items():
         assert parameter.grad is None
         assert torch.equal(parameter, before[name])
+
+
+def test_the_first_whole_cycles_are_counted_and_no_later_step() -> None:
+    for cycle, counted in {1: COUNTED, 3: 6, 5: 5}.items():
+        costs = Costs()
+        for step in range(20):
+            with costs.counted(step, cycle, samples=2):
+                torch.randn(3, 4) @ torch.randn(4, 5)
+        assert costs.samples == 2 * counted
+        assert costs.tflop_per_sample == 2 * 3 * 4 * 5 / 2 / 1e12
+
+
+def test_a_run_says_what_a_gradient_sample_costs_and_a_resumed_one_says_the_same(
+    sd15_folder: Path, tmp_path: Path
+) -> None:
+    """The same however it is split into micro-batches; of a method of rounds, with its part of their rollouts."""
+
+    def costs(out: Path, steps: int, micro_batch: int = 0) -> Costs:
+        policy = policy_of(sd15_folder)
+        config = TrainerConfig(steps=steps, batch=2, micro_batch=micro_batch, checkpoint_every=1)
+        trainer = Trainer(policy, toy_reward(policy, (3, 3)), config, 0, out)
+        trainer.run()
+        return trainer.costs
+
+    whole = costs(tmp_path / "whole", 6)
+    policy = policy_of(sd15_folder)
+    assert whole.tflop_per_sample == step_flops(toy_reward(policy, (3, 3)), policy, Slots(0, 0, 0, 2)) / 2 / 1e12
+    assert costs(tmp_path / "parts", 6, micro_batch=1) == whole
+    costs(tmp_path / "resumed", 2)
+    assert costs(tmp_path / "resumed", 6) == whole
+
+    policy = policy_of(sd15_folder)
+    rounds = policy_gradient(policy, times_per_step=1)
+    trainer = Trainer(policy, rounds, TrainerConfig(steps=2 * rounds.cycle, batch=2), 0, tmp_path / "rounds")
+    trainer.run()
+    assert (rounds.cycle, trainer.costs.samples) == (3, 2 * 6)
+
+
+def test_what_was_gained_is_the_end_less_the_beginning() -> None:
+    assert History({"r": [1.0, 3.0, 4.0, 8.0]}).gained("r") == 4.0
+    assert History({"r": [float(i) for i in range(100)]}).gained("r") == 80.0
+    assert History({"r": [5.0]}).gained("r") == 0.0

@@ -123,6 +123,7 @@ def _record(config: FinetuneConfig, trainer: Trainer, lora: Path) -> Metrics:
             "recipe": config.recipe,
             "config": config.model_dump(mode="json"),
             "counts": counts,
+            "cost": _cost(config, trainer),
             "curves": {"step": list(range(1, trainer.step + 1)), **history.curves},
             "validations": trainer.watch.records,
             "stopped": trainer.stopped,
@@ -131,7 +132,25 @@ def _record(config: FinetuneConfig, trainer: Trainer, lora: Path) -> Metrics:
     )
     write_text(lora / "README.md", _card(config, trainer))
     final = {name.replace("/", "_"): history.recent(name) for name in sorted(history.curves)}
-    return {"steps": trainer.step, "kept": trainer.kept, **counts, **final}
+    cost = {"tflop_per_sample": trainer.costs.tflop_per_sample}
+    return {"steps": trainer.step, "kept": trainer.kept, **counts, **cost, **final}
+
+
+def _cost(config: FinetuneConfig, trainer: Trainer) -> dict[str, Any]:
+    """Operations in 10^12, of all processes; what each trained reward gained for them."""
+    sample, history = trainer.costs.tflop_per_sample, trainer.history
+    run = sample * config.batch * trainer.step
+    gained = {name: history.gained(f"reward/{name}") for name in config.rewards if f"reward/{name}" in history.curves}
+    return {
+        "tflop_per_sample": sample,
+        "tflop": run,
+        "reward_gained_per_tflop": {name: value / run for name, value in gained.items()},
+    }
+
+
+def _gains(config: FinetuneConfig, trainer: Trainer) -> str:
+    gained = _cost(config, trainer)["reward_gained_per_tflop"]
+    return ", ".join(f"{name} gained {value:.3g} a TFLOP" for name, value in gained.items()) or "no reward was trained"
 
 
 def _card(config: FinetuneConfig, trainer: Trainer) -> str:
@@ -151,6 +170,7 @@ def _card(config: FinetuneConfig, trainer: Trainer) -> str:
         f"Trained: {', '.join(config.trainable)}; {trainer.step} steps of {config.batch} samples, learning rate "
         f"{config.learning_rate:g}, seed {config.seed}; {ended}; weights of step {trainer.kept}.",
         f"Cost in samples: {', '.join(f'{value} {name}' for name, value in counts.items())}.".replace("_", " "),
+        f"Cost in operations: {trainer.costs.tflop_per_sample:.3g} TFLOP a gradient sample; {_gains(config, trainer)}.",
         "",
         "Load it with plain diffusers:",
         "",
@@ -164,7 +184,7 @@ def _card(config: FinetuneConfig, trainer: Trainer) -> str:
 
 SPEC = StepSpec(
     name="finetune",
-    version="4",
+    version="5",
     category="alignment",
     config=FinetuneConfig,
     run=finetune,

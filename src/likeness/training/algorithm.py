@@ -6,6 +6,7 @@ not from history, so a resumed run is the undisturbed one; not from how slots ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -100,6 +101,11 @@ def split(memory: Memory, name: str) -> Memory:
 class Algorithm(Protocol):
     """One way to learn. A step is one ``prepare`` over all its slots, then a ``step`` for each micro-batch of them."""
 
+    @property
+    def cycle(self) -> int:
+        """Optimiser steps after which the same work comes again: those that learn from one round of rollouts."""
+        ...
+
     def prepare(self, policy: Policy, slots: Slots) -> None:
         """Whatever needs no gradient and all slots of a step: rollouts, rewards, advantages."""
         ...
@@ -113,6 +119,8 @@ class Algorithm(Protocol):
 
 class Stateless:
     """An algorithm that carries nothing from step to step."""
+
+    cycle = 1
 
     def prepare(self, policy: Policy, slots: Slots) -> None:
         return
@@ -129,6 +137,10 @@ class Combined:
     """The weighted sum of several algorithms' losses on the same slots. ``parts``: name -> (weight, algorithm)."""
 
     parts: Mapping[str, tuple[float, Algorithm]]
+
+    @property
+    def cycle(self) -> int:
+        return math.lcm(*(algorithm.cycle for _, algorithm in self.parts.values()))
 
     def prepare(self, policy: Policy, slots: Slots) -> None:
         for _, algorithm in self.parts.values():

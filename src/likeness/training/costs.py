@@ -5,8 +5,13 @@ A multiplication and an addition are two operations, as torch counts them; every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+COUNTED = 4
 
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode
@@ -37,6 +42,35 @@ def flop_counter() -> FlopCounterMode:
 def _attention(formula: Callable[..., int], inputs: int) -> Callable[..., int]:
     """``formula`` of the shapes of the kernel's first ``inputs`` tensors, deaf to its other arguments."""
     return lambda *shapes, **_: formula(*shapes[:inputs])
+
+
+@dataclass
+class Costs:
+    """Operations of the first whole cycles of a run, by one process; later steps do the same work.
+
+    A method whose work is drawn anew each step (a random truncation) is counted over at least :data:`COUNTED` steps.
+    """
+
+    flops: int = 0
+    samples: int = 0
+
+    @contextmanager
+    def counted(self, step: int, cycle: int, samples: int) -> Iterator[None]:
+        """Count what runs inside, if the step of that index is one of the first; a compiled network runs uncompiled."""
+        if step >= cycle * math.ceil(COUNTED / cycle):
+            yield
+            return
+        import torch
+
+        with flop_counter() as counter, torch.compiler.set_stance("force_eager"):
+            yield
+        self.flops += int(counter.get_total_flops())
+        self.samples += samples
+
+    @property
+    def tflop_per_sample(self) -> float:
+        """10^12 operations a gradient sample, its share of rollouts included."""
+        return self.flops / max(1, self.samples) / 1e12
 
 
 def step_flops(algorithm: Algorithm, policy: Policy, slots: Slots) -> int:

@@ -21,3 +21,9 @@ class History:
         """Mean of the last ``window`` values."""
         tail = self.curves[name][-window:]
         return sum(tail) / len(tail)
+
+    def gained(self, name: str, window: int = 20) -> float:
+        """Mean of the last ``window`` values less that of the first; of a short run, of its halves."""
+        curve = self.curves[name]
+        window = max(1, min(window, len(curve) // 2))
+        return (sum(curve[-window:]) - sum(curve[:window])) / window

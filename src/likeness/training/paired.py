@@ -45,6 +45,8 @@ class Paired:
     checkpoints: computed again in other company they might differ in the last bit.
     """
 
+    cycle = 1
+
     settings: PairedSettings
     data: PairSet
     seed: int

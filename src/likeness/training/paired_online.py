@@ -59,6 +59,8 @@ class OnlinePaired:
     """The pair loss on the best and the worst of K pictures of each of ``pool``'s prompts drawn. A tie costs nothing
     and teaches nothing; its slot stays in the mean, and is counted."""
 
+    cycle = 1
+
     settings: OnlinePairedSettings
     terms: Terms
     pool: PromptPool

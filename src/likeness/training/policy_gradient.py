@@ -106,6 +106,10 @@ class PolicyGradient:
         advantage = ADVANTAGES.get(settings.advantage)()
         return cls(settings, bench.terms, bench.pool, chain, shape, advantage, Round(settings.length))
 
+    @property
+    def cycle(self) -> int:
+        return self.round.length
+
     def prepare(self, policy: Policy, slots: Slots) -> None:
         if not self.round.is_over(slots):
             return

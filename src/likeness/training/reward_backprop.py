@@ -60,6 +60,8 @@ class RewardBackpropSettings(Config):
 class RewardBackprop:
     """The loss of the rewards' composition on pictures of ``pool``'s prompts."""
 
+    cycle = 1
+
     settings: RewardBackpropSettings
     terms: Terms
     pool: PromptPool

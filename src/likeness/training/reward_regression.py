@@ -72,6 +72,10 @@ class RewardRegression:
         chain, shape = bench.policy.path.chain(settings.steps), latent_shape(bench.policy.pipeline)
         return cls(settings, bench.terms, bench.pool, chain, shape, Round(settings.updates))
 
+    @property
+    def cycle(self) -> int:
+        return self.round.length
+
     def prepare(self, policy: Policy, slots: Slots) -> None:
         if not self.round.is_over(slots):
             return

@@ -78,6 +78,10 @@ class Selected:
     pick: Pick
     round: Round
 
+    @property
+    def cycle(self) -> int:
+        return self.round.length
+
     def prepare(self, policy: Policy, slots: Slots) -> None:
         if not self.round.is_over(slots):
             return

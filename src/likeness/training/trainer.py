@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likeness.training.algorithm import Algorithm, Memory, Slots
 from likeness.training.checkpoint import Checkpoint, load_checkpoint, prune_checkpoints, write_checkpoint
+from likeness.training.costs import Costs
 from likeness.training.ema import Ema, copy_into
 from likeness.training.guards import optimiser_state, require_finite, require_finite_losses
 from likeness.training.history import History
@@ -58,7 +60,7 @@ class Trainer:
         groups = [{"params": [parameter], "name": name} for name, parameter in self.parameters.items()]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.ema = Ema(self.parameters, config.ema_decay) if config.ema_decay else None
-        self.history = History()
+        self.history, self.costs = History(), Costs()
         self.watch = Watch(config.validation)
         self.best: dict[str, Tensor] = {}
         self.step = 0
@@ -97,14 +99,8 @@ class Trainer:
 
         self._set_learning_rate()
         slots = self.world.share(Slots(self.seed, self.step, 0, self.config.batch))
-        size = self.config.micro_batch or slots.count
-        self.algorithm.prepare(self.policy, slots)
-        parts = []
-        for first in range(0, slots.count, size):
-            output = self.algorithm.step(self.policy, slots.part(first, size))
-            # The only reduction: every slot counts once, however the step is split.
-            (output.loss.sum() / self.config.batch).backward()
-            parts.append({"loss/total": output.loss.detach(), **output.metrics})
+        with self.costs.counted(self.step, self.algorithm.cycle, slots.count):
+            parts = self._backward(slots)
         readings = {name: self.world.gather(torch.cat([part[name] for part in parts])) for name in parts[0]}
         require_finite_losses(self.step + 1, readings)
         norm = self._clip()
@@ -118,6 +114,18 @@ class Trainer:
         values = {name: float(value.mean()) for name, value in readings.items()} | {"gradient_norm": norm}
         self.history.add(values)
         return values
+
+    def _backward(self, slots: Slots) -> list[dict[str, Tensor]]:
+        """Gradients of the slots' losses, added up; readings of each micro-batch."""
+        size = self.config.micro_batch or slots.count
+        self.algorithm.prepare(self.policy, slots)
+        parts = []
+        for first in range(0, slots.count, size):
+            output = self.algorithm.step(self.policy, slots.part(first, size))
+            # The only reduction: every slot counts once, however the step is split.
+            (output.loss.sum() / self.config.batch).backward()
+            parts.append({"loss/total": output.loss.detach(), **output.metrics})
+        return parts
 
     def _clip(self) -> float:
         import torch
@@ -178,6 +186,7 @@ class Trainer:
         self.world.wait()  # a checkpoint counts once the main process has written its part
         tensors |= shared
         state |= {"counts": self.policy.counts.as_dict(), "curves": self.history.curves}
+        state |= {"costs": asdict(self.costs)}
         state |= {"validations": self.watch.records, "stopped": self.stopped}
         write_checkpoint(self.out, self.step, Checkpoint(tensors, state))
         prune_checkpoints(self.out, self.step)
@@ -214,6 +223,7 @@ class Trainer:
         self.algorithm.restore(Memory(own.group("memory"), own.state["memory"]))
         self.step, self.stopped = int(main.state["step"]), main.state["stopped"]
         self.policy.counts = type(self.policy.counts)(**main.state["counts"])
+        self.costs = Costs(**main.state["costs"])
         self.history = History({name: list(values) for name, values in main.state["curves"].items()})
         self.watch.records = list(main.state["validations"])
 
