@@ -343,7 +343,14 @@ def test_the_exit_code_is_the_jobs_status(api, kubeconfig, story: Story, code: i
 def command(kubeconfig: Path) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "likeness.cli", "trainjob", "submit", "--name", NAME, "--kubeconfig", str(kubeconfig)]
     return subprocess.Popen(
-        line, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)
+        line,
+        cwd=REPOSITORY,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(os.environ),
+        # A shell's background jobs, and their children, are born deaf to SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -32,7 +32,7 @@ from likeness.orchestration.trainjob_manifest import (
     train_job,
     training_runtime,
 )
-from steps.test_finetune import SMALL, inputs  # noqa: F401  (a fixture)
+from tiny_finetune import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = REPOSITORY / "tests/golden/trainjob"
@@ -378,7 +378,7 @@ def as_kubernetes_runs(arguments: list[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_the_command_trains_as_a_pod_would(
-    inputs: dict[str, Path],  # noqa: F811
+    inputs: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

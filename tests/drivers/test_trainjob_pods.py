@@ -38,6 +38,7 @@ def test_a_log_may_break_more_often_than_requests_may_fail_in_a_row(api, cluster
         pod = api.run(name)
         for number in range(breaks):
             api.log(pod, f"line {number}")
+            api.sent(pod)
             opened = api.verbs("pods/log").count("get")
             api.drop("log")
             api.until(lambda opened=opened: api.verbs("pods/log").count("get") > opened)

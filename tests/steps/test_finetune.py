@@ -15,12 +15,11 @@ from PIL import Image
 from likeness.core.errors import ConfigError, InputError
 from likeness.core.io import INCOMPLETE, digest_path
 from likeness.core.step import execute
-from likeness.data.captions import TOKEN
 from likeness.data.images import encode_png
 from likeness.data.shards import read_rows, write_shards
 from likeness.models.adapters.image_prompt import FILE as ADAPTER_FILE
 from likeness.models.adapters.lora import FILE as LORA_FILE
-from likeness.models.embedded.portraits import VARIABLE, caption, draw, draw_person, persons
+from likeness.models.embedded.portraits import draw, persons
 from likeness.models.generator import generate, load_pipeline
 from likeness.models.policy import tuned
 from likeness.models.subjects import Subjects
@@ -29,74 +28,12 @@ from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.steps.finetune import SPEC, FinetuneConfig
 from likeness.training.bench import draw_rows, image_tensor, mean_embeddings
 from rendered import pixels
-
-EMBEDDED = Path(__file__).parents[2] / "assets/embedded"
-PACK = EMBEDDED / "faces/models/portraits"
-SMALL: dict[str, Any] = {
-    "threads": 1,
-    "det_size": 64,
-    "steps": 2,
-    "batch": 2,
-    "prompts": 4,
-    "trainable": {"lora": {"rank": 2}},
-    "sample_steps": 1,
-    "sample_prompts": 2,
-}
-
-
-def _references(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    rows = []
-    for person, token in zip(persons()[100:900:400], ("sks", "ohwx"), strict=True):
-        for _ in range(3):
-            portrait = draw_person(person, rng)
-            words = {"subject": portrait.person, "token": token, "caption": caption(portrait, VARIABLE, name=token)}
-            rows.append({"image": encode_png(pixels(portrait)), **words})
-    write_shards(folder, rows)
-    return folder
-
-
-def _train(folder: Path) -> Path:
-    rows = [
-        {
-            "image": encode_png(pixels(p)),
-            "caption": caption(p),
-            "subject_caption": caption(p, VARIABLE, name=TOKEN),
-        }
-        for p in draw(6, 1, persons())
-    ]
-    write_shards(folder, rows)
-    return folder
-
-
-def _reward(folder: Path, clip: Path) -> Path:
-    from likeness.models.encoders import DualEncoder
-    from likeness.rewards.bradley_terry import save_heads
-    from likeness.rewards.heads import HeadConfig, new_head
-
-    encoder = DualEncoder.load(clip)
-    torch.manual_seed(0)
-    width = encoder.feature_dimension
-    heads = {
-        name: new_head(HeadConfig(hidden=4), torch.zeros(width), torch.ones(width), encoder.dimension)
-        for name in ("appeal", "structure")
-    }
-    folder.mkdir()
-    save_heads(folder, heads, encoder, {})
-    return folder
+from tiny_finetune import EMBEDDED, PACK, SMALL, finetune_inputs
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory, sd15_folder: Path, clip_folder: Path) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("inputs")
-    return {
-        "base_model": sd15_folder,
-        "references": _references(root / "references"),
-        "train": _train(root / "train"),
-        "reward": _reward(root / "reward", clip_folder),
-        "encoder": clip_folder,
-        "faces": PACK,
-    }
+    return finetune_inputs(tmp_path_factory.mktemp("inputs"), sd15_folder, clip_folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,83 @@
+"""What the step finetune reads: drawn references and training pictures, a tiny reward, the embedded face pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from likeness.data.captions import TOKEN
+from likeness.data.images import encode_png
+from likeness.data.shards import write_shards
+from likeness.models.embedded.portraits import VARIABLE, caption, draw, draw_person, persons
+from rendered import pixels
+
+EMBEDDED = Path(__file__).parents[1] / "assets/embedded"
+PACK = EMBEDDED / "faces/models/portraits"
+SMALL: dict[str, Any] = {
+    "threads": 1,
+    "det_size": 64,
+    "steps": 2,
+    "batch": 2,
+    "prompts": 4,
+    "trainable": {"lora": {"rank": 2}},
+    "sample_steps": 1,
+    "sample_prompts": 2,
+}
+
+
+def _references(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = []
+    for person, token in zip(persons()[100:900:400], ("sks", "ohwx"), strict=True):
+        for _ in range(3):
+            portrait = draw_person(person, rng)
+            words = {"subject": portrait.person, "token": token, "caption": caption(portrait, VARIABLE, name=token)}
+            rows.append({"image": encode_png(pixels(portrait)), **words})
+    write_shards(folder, rows)
+    return folder
+
+
+def _train(folder: Path) -> Path:
+    rows = [
+        {
+            "image": encode_png(pixels(p)),
+            "caption": caption(p),
+            "subject_caption": caption(p, VARIABLE, name=TOKEN),
+        }
+        for p in draw(6, 1, persons())
+    ]
+    write_shards(folder, rows)
+    return folder
+
+
+def _reward(folder: Path, clip: Path) -> Path:
+    from likeness.models.encoders import DualEncoder
+    from likeness.rewards.bradley_terry import save_heads
+    from likeness.rewards.heads import HeadConfig, new_head
+
+    encoder = DualEncoder.load(clip)
+    torch.manual_seed(0)
+    width = encoder.feature_dimension
+    heads = {
+        name: new_head(HeadConfig(hidden=4), torch.zeros(width), torch.ones(width), encoder.dimension)
+        for name in ("appeal", "structure")
+    }
+    folder.mkdir()
+    save_heads(folder, heads, encoder, {})
+    return folder
+
+
+def finetune_inputs(root: Path, base_model: Path, encoder: Path) -> dict[str, Path]:
+    """Every input that is not optional, made below ``root``."""
+    root.mkdir(exist_ok=True)
+    return {
+        "base_model": base_model,
+        "references": _references(root / "references"),
+        "train": _train(root / "train"),
+        "reward": _reward(root / "reward", encoder),
+        "encoder": encoder,
+        "faces": PACK,
+    }
