@@ -12,6 +12,7 @@ from likeness.data.captions import TOKEN
 from likeness.data.images import encode_png
 from likeness.data.shards import write_shards
 from likeness.models.embedded.portraits import VARIABLE, caption, draw, draw_person, persons
+from likeness.preferences.pairs import Preference, write_preferences
 from rendered import pixels
 
 EMBEDDED = Path(__file__).parents[1] / "assets/embedded"
@@ -81,3 +82,15 @@ def finetune_inputs(root: Path, base_model: Path, encoder: Path) -> dict[str, Pa
         "encoder": encoder,
         "faces": PACK,
     }
+
+
+def finetune_preferences(folder: Path) -> Path:
+    """Three votes between portraits of two people, and one of a portrait with itself."""
+    pictures = [encode_png(pixels(p)) for p in draw(4, 2, persons())]
+    others = [0, 2, 3, 0]
+    votes = [
+        Preference(f"a portrait, number {i}", pictures[i], pictures[other], "appeal", "reward", "g")
+        for i, other in enumerate(others)
+    ]
+    write_preferences(folder, votes)
+    return folder

@@ -32,7 +32,7 @@ from likeness.orchestration.trainjob_manifest import (
     train_job,
     training_runtime,
 )
-from tiny_finetune import SMALL
+from tiny_finetune import SMALL, finetune_inputs, finetune_preferences
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = REPOSITORY / "tests/golden/trainjob"
@@ -357,8 +357,9 @@ def test_the_command_is_one_that_the_command_line_accepts(plan: Plan) -> None:
     assert trainer["command"] == ["torchrun", "-m", "likeness.cli"]
     name, *arguments = as_kubernetes_runs(trainer["args"])
     options = parsed([name], arguments)
-    assert options["step"] == f"finetune@{plan.pipeline.node('finetune').spec.version}"
-    assert len(options["bind"]) == 7
+    spec = plan.pipeline.node("finetune").spec
+    assert options["step"] == f"finetune@{spec.version}"
+    assert {bound.partition("=")[0] for bound in options["bind"]} == {*spec.inputs, *spec.outputs}
 
 
 def test_dollars_reach_the_program_as_they_are(plan: Plan, tmp_path: Path) -> None:
@@ -378,11 +379,10 @@ def as_kubernetes_runs(arguments: list[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_the_command_trains_as_a_pod_would(
-    inputs: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    sd15_folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One node of one process on the tiny files, with the variables that Trainer's torch plug-in sets."""
+    inputs = finetune_inputs(tmp_path / "inputs", sd15_folder, clip_folder)
     monkeypatch.chdir(REPOSITORY)
     params = yaml.safe_load(Path("profiles/production/params.yaml").read_text("utf-8"))
     params["finetune"] = {**SMALL, "recipe": "denoising_lora"}
@@ -391,6 +391,7 @@ def test_the_command_trains_as_a_pod_would(
     place(tmp_path / "models", {name: inputs[name] for name in ("base_model", "encoder", "faces")})
     place(tmp_path / "build/split", {name: inputs[name] for name in ("references", "train")})
     place(tmp_path / "build/train_reward", {"reward": inputs["reward"]})
+    finetune_preferences(tmp_path / "build/mine_preferences/preferences")
     trainer = train_job(plan_of("production", tmp_path / "params.yaml", Path("build")), Launch("a"))["spec"]["trainer"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -19,16 +19,13 @@ from likeness.data.images import encode_png
 from likeness.data.shards import read_rows, write_shards
 from likeness.models.adapters.image_prompt import FILE as ADAPTER_FILE
 from likeness.models.adapters.lora import FILE as LORA_FILE
-from likeness.models.embedded.portraits import draw, persons
 from likeness.models.generator import generate, load_pipeline
 from likeness.models.policy import tuned
 from likeness.models.subjects import Subjects
-from likeness.preferences.pairs import Preference, write_preferences
 from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.steps.finetune import SPEC, FinetuneConfig
 from likeness.training.bench import draw_rows, image_tensor, mean_embeddings
-from rendered import pixels
-from tiny_finetune import EMBEDDED, PACK, SMALL, finetune_inputs
+from tiny_finetune import EMBEDDED, PACK, SMALL, finetune_inputs, finetune_preferences
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +35,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, sd15_folder: Path, clip_fol
 
 @pytest.fixture(scope="module")
 def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three votes between portraits of two people, and one of a portrait with itself."""
-    folder = tmp_path_factory.mktemp("preferences")
-    pictures = [encode_png(pixels(p)) for p in draw(4, 2, persons())]
-    write_preferences(
-        folder,
-        [
-            Preference(
-                f"a portrait, number {i}", pictures[i], pictures[(i + 1) % 4 if i else 0], "appeal", "reward", "g"
-            )
-            for i in range(4)
-        ],
-    )
-    return folder
+    return finetune_preferences(tmp_path_factory.mktemp("preferences"))
 
 
 def run(inputs: dict[str, Path], out: Path, **settings: Any) -> dict[str, Any]:
