@@ -92,5 +92,6 @@ def finetune_preferences(folder: Path) -> Path:
         Preference(f"a portrait, number {i}", pictures[i], pictures[other], "appeal", "reward", "g")
         for i, other in enumerate(others)
     ]
+    folder.mkdir(parents=True, exist_ok=True)
     write_preferences(folder, votes)
     return folder
