@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from likeness.core.errors import UnknownNameError
-from likeness.core.io import digest_path
+from likeness.core.errors import InputError, UnknownNameError
+from likeness.core.io import digest_path, write_json
 from likeness.core.step import execute
 from likeness.data.images import encode_png
 from likeness.data.shards import read_rows, write_shards
 from likeness.evaluation.scores import Scores
 from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_person, labels, persons
+from likeness.models.faces.pack import recogniser_digest
 from likeness.steps.evaluate import METRIC_NAMES, SPEC, EvaluateConfig
 from rendered import pixels
 from tiny_training import disturb, policy_of
@@ -123,3 +125,17 @@ def test_a_misspelt_metric_fails_with_the_nearest_name(inputs: dict[str, Path], 
     config = CONFIG.model_copy(update={"metrics": ("identiti",)})
     with pytest.raises(UnknownNameError, match="identity"):
         _run(inputs, tmp_path, config)
+
+
+def test_the_recogniser_that_rewarded_may_not_judge(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Whatever the pack is called: it is the recogniser's file that counts."""
+    pack = tmp_path / "faces/models/renamed"
+    shutil.copytree(PACK, pack)
+    lora = shutil.copytree(inputs["lora"], tmp_path / "lora")
+    write_json(lora / "training.json", {"reward_recogniser": recogniser_digest(pack)})
+    with pytest.raises(InputError, match="cannot judge") as caught:
+        _run({**inputs, "lora": lora}, tmp_path / "out")
+    assert "judge_faces" in caught.value.remedy
+    assert not (tmp_path / "out/result").exists()
+    with pytest.raises(InputError, match="cannot judge"):
+        _run({**inputs, "incumbent": lora}, tmp_path / "out")

@@ -19,6 +19,7 @@ from likeness.data.images import encode_png
 from likeness.data.shards import read_rows, write_shards
 from likeness.models.adapters.image_prompt import FILE as ADAPTER_FILE
 from likeness.models.adapters.lora import FILE as LORA_FILE
+from likeness.models.faces.pack import recogniser_digest
 from likeness.models.generator import generate, load_pipeline
 from likeness.models.policy import tuned
 from likeness.models.subjects import Subjects
@@ -59,6 +60,7 @@ def test_id_aligner_writes_a_lora_its_curves_grids_and_card_and_does_so_again(
         assert grid.size == (4 * 64, 2 * 64)
     record = json.loads((lora / "training.json").read_text("utf-8"))
     curves = record["curves"]
+    assert record["reward_recogniser"] == recogniser_digest(PACK)
     cost = record["cost"]
     assert cost["tflop"] == pytest.approx(cost["tflop_per_sample"] * 2 * 2)  # batch 2, 2 steps
     rewards = {name: curves[f"reward/{name}"] for name in ("identity", "appeal", "structure")}

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from likeness.core.artifact import ArtifactKind
 from likeness.core.config import Config
-from likeness.core.io import digest_path, write_json
+from likeness.core.errors import InputError
+from likeness.core.io import digest_path, read_json, write_json
 from likeness.core.step import Metrics, Resources, StepSpec
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def evaluate(
 
     for name in config.metrics:
         METRICS.get(name)  # a misspelt metric fails before anything is drawn
+    for tuned in filter(None, (lora, incumbent)):
+        _require_held_out(judge_faces, tuned)
     torch_session(config.seed, config.threads)
     seen, held_out = read_pictures(references), read_pictures(evaluation)
     judges = Judges.load(judge, encoder, judge_faces, oracle, config.det_size, config.threads)
@@ -99,6 +102,21 @@ def evaluate(
     _write_samples(samples, config, pictures, requests, seen)
     means = {f"{name}_{v}": each[v]["mean"] for name, each in summary["metrics"].items() for v in each}
     return means | {f"{name}_difference": part["difference"] for name, part in summary["paired"].items()}
+
+
+def _require_held_out(judge_faces: Path, lora: Path) -> None:
+    """Raises:
+    InputError: the recogniser that judges likeness is the one that rewarded it, and would flatter what it taught.
+    """
+    from likeness.models.faces.pack import recogniser_digest
+
+    record = lora / "training.json"
+    rewarded = read_json(record).get("reward_recogniser") if record.is_file() else None
+    if rewarded == recogniser_digest(judge_faces):
+        raise InputError(
+            f"the recogniser of {judge_faces} cannot judge {lora}, which was trained on its reward",
+            remedy="bind a pack with another recogniser to judge_faces",
+        )
 
 
 def read_pictures(folder: Path) -> list[dict[str, Any]]:

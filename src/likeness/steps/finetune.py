@@ -80,7 +80,7 @@ def finetune(
     policy.save(lora)
     if bench.subjects is not None:
         bench.subjects.save(lora)
-    return _record(config, trainer, lora)
+    return _record(config, trainer, faces, lora)
 
 
 def _read(references: Path, train: Path, preferences: Path | None) -> Material:
@@ -115,7 +115,9 @@ def _grids(config: FinetuneConfig, bench: Bench, lora: Path) -> GridSampler:
     )
 
 
-def _record(config: FinetuneConfig, trainer: Trainer, lora: Path) -> Metrics:
+def _record(config: FinetuneConfig, trainer: Trainer, faces: Path, lora: Path) -> Metrics:
+    from likeness.models.faces.pack import recogniser_digest
+
     counts, history = trainer.policy.counts.as_dict(), trainer.history
     write_json(
         lora / "training.json",
@@ -124,6 +126,8 @@ def _record(config: FinetuneConfig, trainer: Trainer, lora: Path) -> Metrics:
             "config": config.model_dump(mode="json"),
             "counts": counts,
             "cost": _cost(config, trainer),
+            # evaluate refuses to judge by what rewarded
+            "reward_recogniser": recogniser_digest(faces) if "identity" in config.rewards else None,
             "curves": {"step": list(range(1, trainer.step + 1)), **history.curves},
             "validations": trainer.watch.records,
             "stopped": trainer.stopped,

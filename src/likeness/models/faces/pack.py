@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import PackError
+from likeness.core.io import digest_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from insightface.app.common import Face
     from torch import Tensor
 
-__all__ = ["PackError", "check_pack", "detect", "detect_keypoints", "load_pack", "recogniser_of"]
+__all__ = ["PackError", "check_pack", "detect", "detect_keypoints", "load_pack", "recogniser_digest", "recogniser_of"]
 
 _STRIDE = 32  # the detector's coarsest feature map: input sides are multiples of it
 _REMEDY = (
@@ -128,6 +129,11 @@ def recogniser_of(pack: Path) -> Any:
         if model is not None and model.taskname == "recognition":
             return model
     raise PackError(f"face pack {pack} has no recognition model", remedy=_REMEDY)
+
+
+def recogniser_digest(pack: Path) -> str:
+    """Content hash of the recogniser's file: two packs that share it see the same likeness."""
+    return digest_path(Path(recogniser_of(pack).model_file))
 
 
 def _area(box: np.ndarray) -> float:
