@@ -1,10 +1,10 @@
-"""Our denoising loss against the step of diffusers' script, on the embedded model, in alternating pairs.
+"""Our denoising and pair losses against the steps of diffusers' scripts, on the embedded model, in alternating pairs.
 
     python benchmarks/against_scripts.py --out benchmarks/results/against_scripts.json
 
 Both make the same gradient of the same batch of eight: the script encodes pictures and prompts at every step, ours once
-before the first. CPU-seconds are medians over pairs; FLOPs are counted. DPO's script is measured beside them; its
-counterpart joins COMPARISONS with the algorithm that learns from pairs.
+before the first. CPU-seconds are medians over pairs; FLOPs are counted. Where references are kept each pair has one
+noise, and the base model is asked about it once and not at every step.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import torch
 from engines.scripts import denoising_loss, dpo_loss
 from material import bench, material
 
+from likeness.preferences.pairs import Preference
 from likeness.training.algorithm import Slots
 from likeness.training.costs import flop_counter
+from likeness.training.pair_set import PairSet
+from likeness.training.paired import Paired, PairedSettings
 from likeness.training.supervised import LatentSet, Supervised
 
 if TYPE_CHECKING:
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 
     from likeness.training.bench import Bench
 
-BATCH = 8
+BATCH, BETA = 8, 5000.0
 Loss = Callable[[int], "Tensor"]  # step -> mean loss of its batch, with gradient
 
 
@@ -58,30 +63,52 @@ def our_denoising(found: Bench) -> Loss:
     return lambda step: algorithm.step(found.policy, Slots(0, step, 0, BATCH)).loss.mean()
 
 
-def script_dpo(found: Bench) -> Loss:
-    """The script, on pairs of the training pictures as they come."""
+def pairs_of(found: Bench) -> list[Preference]:
+    """As many pairs of training pictures as a batch has, as they come: chosen is whatever stands first."""
     rows = found.material.train[: 2 * BATCH]
-    images, prompts = found.images(rows) * 2 - 1, [str(row["caption"]) for row in rows[:BATCH]]
+    return [
+        Preference(str(one["caption"]), one["image"], other["image"], "appeal", "reward", str(i))
+        for i, (one, other) in enumerate(zip(rows[:BATCH], rows[BATCH:], strict=True))
+    ]
+
+
+def our_dpo(draws: int, found: Bench) -> tuple[Paired, Loss]:
+    """The algorithm ``paired``, what is frozen done once; ``draws``: noises that a pair keeps, 0 for fresh ones."""
+    settings = PairedSettings.model_validate({"beta": BETA, "draws": draws})
+    data = PairSet.encode(found.policy, pairs_of(found), found.images)
+    algorithm = Paired(settings, data, seed=0, batch=BATCH)
+    return algorithm, lambda step: algorithm.step(found.policy, Slots(0, step, 0, BATCH)).loss.mean()
+
+
+def script_dpo(draws: int, found: Bench) -> Loss:
+    """The script, on the pairs and draws of ours."""
+    algorithm, _ = our_dpo(draws, found)
+    preferences = pairs_of(found)
+    images = found.images([{"image": side} for p in preferences for side in (p.chosen, p.rejected)]) * 2 - 1
 
     def loss(step: int) -> Tensor:
-        slots = Slots(0, step, 0, 2 * BATCH)
-        noise = slots.noise((4, *(side // 4 for side in images.shape[2:])), "noise")
-        t = found.policy.path.draw(slots.uniform("timestep"))[:BATCH]
-        return dpo_loss(found.policy.pipeline, images, prompts, noise, noise[:BATCH], t)
+        slots = Slots(0, step, 0, BATCH)
+        pair, turn = algorithm.turns(slots)
+        given = algorithm.draws(slots, pair, turn % max(1, draws))
+        shape = algorithm.data.mean.shape[1:]
+        both = torch.cat([2 * pair, 2 * pair + 1])
+        prompts = [preferences[i].prompt for i in pair.tolist()]
+        t = found.policy.path.draw(given.uniform())[:BATCH]
+        noise = given.noise(shape)[:BATCH]
+        return dpo_loss(found.policy.pipeline, images[both], prompts, given.posterior(shape), noise, t, BETA)
 
     return loss
 
 
 COMPARISONS: Mapping[str, Mapping[str, Callable[[Bench], Loss]]] = {
     "denoising": {"script": script_denoising, "ours": our_denoising},
-    "DPO": {"script": script_dpo},
+    "DPO": {"script": partial(script_dpo, 0), "ours": lambda found: our_dpo(0, found)[1]},
+    "DPO, references kept": {"script": partial(script_dpo, 1), "ours": lambda found: our_dpo(1, found)[1]},
 }
 
 
 def gradient(found: Bench, loss: Loss, step: int) -> Tensor:
     """Of one step, as one vector."""
-    import torch
-
     parameters = list(found.policy.trainable().values())
     return torch.cat([part.flatten() for part in torch.autograd.grad(loss(step), parameters)])
 

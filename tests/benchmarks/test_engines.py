@@ -12,7 +12,9 @@ from engines.scripts import denoising_loss, dpo_loss
 
 from likeness.training.algorithm import Slots
 from likeness.training.costs import flop_counter
+from likeness.training.pair_set import PairSet
 from likeness.training.supervised import LatentSet, Supervised
+from tiny_pairs import pixels, preference, toy_paired
 from tiny_training import PROMPTS, Redness, disturb, gradients, policy_of, run_step, toy_reward
 
 
@@ -54,6 +56,32 @@ def test_the_denoising_script_and_ours_make_one_gradient(sd15_folder: Path) -> N
     )
     expected = gradients(policy, theirs)
     found = gradients(policy, ours.step(policy, slots).loss.mean())
+    torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
+
+
+@pytest.mark.parametrize("draws", [0, 2])
+def test_the_dpo_script_and_ours_make_one_gradient(sd15_folder: Path, draws: int) -> None:
+    policy, slots = policy_of(sd15_folder), Slots(0, 1, 0, 2)
+    disturb(policy)
+    preferences = [preference(0, 1), preference(2, 3, PROMPTS[1])]
+    data = PairSet.encode(policy, preferences, pixels)
+    algorithm = toy_paired(policy, data, batch=2, draws=draws, beta=50.0)
+    pair, turn = algorithm.turns(slots)
+    given = algorithm.draws(slots, pair, turn % max(1, draws))
+    sides = [{"image": side} for i in pair.tolist() for side in (preferences[i].chosen, preferences[i].rejected)]
+    images, shape = pixels(sides) * 2 - 1, data.mean.shape[1:]
+    theirs = dpo_loss(
+        policy.pipeline,
+        torch.cat([images[::2], images[1::2]]),
+        [preferences[i].prompt for i in pair.tolist()],
+        given.posterior(shape),
+        given.noise(shape)[:2],
+        policy.path.draw(given.uniform())[:2],
+        beta=50.0,
+    )
+    expected = gradients(policy, theirs)
+    found = gradients(policy, algorithm.step(policy, slots).loss.mean())
+    assert expected.abs().max() > 0
     torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
 
 

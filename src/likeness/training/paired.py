@@ -76,7 +76,7 @@ class Paired:
 
         pair, turn = self.turns(slots)
         draw = turn % max(1, self.settings.draws)
-        noised = self._noised(policy, pair, self._sources(slots, pair, draw))
+        noised = self._noised(policy, pair, self.draws(slots, pair, draw))
         reference = self._reference(policy, noised, pair, draw)
         output = pair_output(self.settings, NAME, noised.errors(policy, self.data.prompts), reference)
         dropped = torch.full((slots.count,), float(self.data.dropped))
@@ -91,15 +91,14 @@ class Paired:
         pairs = [_order(slots.seed, epoch, len(self.data))[place] for epoch, place in places]
         return torch.stack(pairs), torch.tensor([epoch for epoch, _ in places])
 
-    def _sources(self, slots: Slots, pair: Tensor, draw: Tensor) -> list[Slots]:
-        """Where each slot's randomness comes from: the slot itself, or the pair and which of its draws it is."""
+    def draws(self, slots: Slots, pair: Tensor, draw: Tensor) -> PairDraws:
+        """What each slot's pair is noised by: the slot's own draws, or those that its pair keeps under a number."""
         if not self.settings.draws:
-            return [slots]
-        return [Slots(self.seed, *place, 1) for place in zip(pair.tolist(), draw.tolist(), strict=True)]
+            return PairDraws(NAME, [slots], self.settings.share_noise)
+        kept = [Slots(self.seed, *place, 1) for place in zip(pair.tolist(), draw.tolist(), strict=True)]
+        return PairDraws(f"{NAME}/kept", kept, self.settings.share_noise)
 
-    def _noised(self, policy: Policy, pair: Tensor, sources: Sequence[Slots]) -> NoisedPairs:
-        name = f"{NAME}/kept" if self.settings.draws else NAME
-        draws = PairDraws(name, sources, self.settings.share_noise)
+    def _noised(self, policy: Policy, pair: Tensor, draws: PairDraws) -> NoisedPairs:
         x0 = self.data.draw(pair, draws.posterior(self.data.mean.shape[1:]))
         return NoisedPairs.at(policy, x0, self.data.prompt[pair], draws)
 
