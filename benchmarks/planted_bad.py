@@ -34,7 +34,8 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = plan_of(arguments.profile, None, arguments.root)
     folder = plan.root / "planted_bad"
-    settings = {**IDENTITY_ONLY.settings, "recipe": IDENTITY_ONLY.name, "steps": arguments.steps}
+    # all that it learnt is kept: what the demo gives back would flatter it
+    settings = {**IDENTITY_ONLY.settings, "recipe": IDENTITY_ONLY.name, "steps": arguments.steps, "keep_update": 1.0}
     lora = run_again(plan, "finetune", folder, settings)["lora"]
     result = run_again(plan, "evaluate", folder, {}, lora=lora)["evaluation_result"]
     decision = run_again(plan, "gate", folder, {}, lora=lora, evaluation_result=result)["decision"]
