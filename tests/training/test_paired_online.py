@@ -52,7 +52,7 @@ def test_the_reward_of_its_own_pictures_rises_in_thirty_steps(sd15_folder: Path,
 
     def measure() -> torch.Tensor:
         algorithm.prepare(policy, probe)
-        return algorithm._round.metrics["reward/red"]
+        return algorithm.round.rows["reward/red"]
 
     before = measure()
     config = TrainerConfig(steps=30, batch=12, learning_rate=3e-2, weight_decay=0)
@@ -69,8 +69,8 @@ def test_the_best_and_the_worst_of_the_pipelines_own_pictures_make_the_pair(sd15
     disturb(policy)
     algorithm, slots = toy_online(policy, samples=3), Slots(0, 4, 0, 3)
     algorithm.prepare(policy, slots)
-    found = algorithm._round
-    prompts = [PROMPTS[i] for i in found.prompt.tolist()]
+    found = algorithm.round.rows
+    prompts = [PROMPTS[i] for i in found["prompt"].tolist()]
     latents = torch.stack([
         policy.pipeline(
             prompts,
@@ -85,10 +85,10 @@ def test_the_best_and_the_worst_of_the_pipelines_own_pictures_make_the_pair(sd15
         scores = torch.stack([redness(policy.decode(each)) for each in latents])
     for slot in range(3):
         best, worst = scores[:, slot].argmax(), scores[:, slot].argmin()
-        torch.testing.assert_close(found.latents[slot, 0], latents[best, slot], atol=1e-4, rtol=0)
-        torch.testing.assert_close(found.latents[slot, 1], latents[worst, slot], atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.metrics["gap/paired_online"], scores.amax(0) - scores.amin(0), atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.metrics["reward/red"], scores.mean(0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(found["latents"][slot, 0], latents[best, slot], atol=1e-4, rtol=0)
+        torch.testing.assert_close(found["latents"][slot, 1], latents[worst, slot], atol=1e-4, rtol=0)
+    torch.testing.assert_close(found["gap/paired_online"], scores.amax(0) - scores.amin(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found["reward/red"], scores.mean(0), atol=1e-6, rtol=0)
 
 
 def test_a_tie_is_counted_and_neither_costs_nor_teaches_anything(sd15_folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_tie_is_counted_and_neither_costs_nor_teaches_anything(sd15_folder: Pa
     disturb(policy)
     output = run_step(algorithm := toy_online(policy, Blind(), samples=2), policy, Slots(0, 0, 0, 8))
     tied = output.metrics["tied/paired_online"].bool()
-    assert torch.equal(tied, algorithm._round.prompt != len(PROMPTS) - 1)
+    assert torch.equal(tied, algorithm.round.rows["prompt"] != len(PROMPTS) - 1)
     assert 0 < tied.sum() < 8
     assert torch.equal(output.loss.detach() == 0, tied)
     assert gradients(policy, output.loss[~tied]).abs().max() > 0

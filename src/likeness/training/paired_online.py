@@ -5,7 +5,6 @@ Online AI feedback (2402.04792, algorithm 1) with rewards as its annotator and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from likeness.training.algorithm import Memory, Slots, StepOutput
 from likeness.training.pairs import NoisedPairs, PairDraws, PairSettings, pair_output
 from likeness.training.plan import ALGORITHMS, AlgorithmSpec
 from likeness.training.rollout import finish
+from likeness.training.rounds import Round
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,24 +36,6 @@ class OnlinePairedSettings(PairSettings):
     steps: int = Field(4, gt=0)
 
 
-@dataclass(frozen=True)
-class Round:
-    """The pairs of one step's B slots, ``first`` being the first. ``latents``: (B, 2, C, h, w), chosen and rejected;
-    ``prompt``: (B,); ``tied``: (B,) bool, all K pictures scored alike; ``metrics``: (B,) each."""
-
-    first: int
-    latents: Tensor
-    prompt: Tensor
-    tied: Tensor
-    metrics: Mapping[str, Tensor]
-
-    def part(self, slots: Slots) -> Round:
-        """What belongs to some of the slots."""
-        rows = slice(slots.first - self.first, slots.first - self.first + slots.count)
-        metrics = {name: values[rows] for name, values in self.metrics.items()}
-        return Round(slots.first, self.latents[rows], self.prompt[rows], self.tied[rows], metrics)
-
-
 @dataclass
 class OnlinePaired:
     """The pair loss on the best and the worst of K pictures of each of ``pool``'s prompts drawn. A tie costs nothing
@@ -66,7 +48,7 @@ class OnlinePaired:
     pool: PromptPool
     chain: Chain
     shape: tuple[int, int, int]
-    _round: Round = field(init=False, repr=False)
+    round: Round = field(default_factory=lambda: Round(1), repr=False)
 
     @classmethod
     def build(cls, settings: OnlinePairedSettings, bench: Bench) -> OnlinePaired:
@@ -93,13 +75,13 @@ class OnlinePaired:
         best, worst = total.max(1), total.min(1)
         metrics = {name: values.mean(1) for name, values in self.terms.metrics(readings).items()}
         tied = best.values == worst.values
-        self._round = Round(
-            slots.first,
-            latents[torch.arange(slots.count)[:, None], torch.stack([best.indices, worst.indices], 1)],
-            prompt,
-            tied,
-            {**metrics, f"gap/{NAME}": best.values - worst.values, f"tied/{NAME}": tied.float()},
-        )
+        pairs = {
+            "latents": latents[torch.arange(slots.count)[:, None], torch.stack([best.indices, worst.indices], 1)],
+            "prompt": prompt,
+            "tied": tied,
+        }
+        gap = {f"gap/{NAME}": best.values - worst.values, f"tied/{NAME}": tied.float()}
+        self.round.begin(slots, {**pairs, **metrics, **gap})
 
     def _sample(self, policy: Policy, slots: Slots, prompt: Tensor, k: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The k-th picture of every slot: clean latents (B, C, h, w), and each reward's (B,) reading of it."""
@@ -111,13 +93,14 @@ class OnlinePaired:
             return x0, self.terms.read(policy.decode(x0), self.pool.conditions(prompt))
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:
-        pairs = self._round.part(slots)
-        x0 = pairs.latents.transpose(0, 1).flatten(0, 1)
+        rows = self.round.take(slots)
+        latents, prompt, tied = (rows.pop(name) for name in ("latents", "prompt", "tied"))
+        x0 = latents.transpose(0, 1).flatten(0, 1)
         draws = PairDraws(NAME, [slots], self.settings.share_noise)
-        noised = NoisedPairs.at(policy, x0, pairs.prompt, draws)
+        noised = NoisedPairs.at(policy, x0, prompt, draws)
         reference = noised.reference_errors(policy, self.pool.prompts)
         output = pair_output(self.settings, NAME, noised.errors(policy, self.pool.prompts), reference)
-        return StepOutput(output.loss * ~pairs.tied, {**output.metrics, **pairs.metrics})
+        return StepOutput(output.loss * ~tied, {**output.metrics, **rows})
 
     def memory(self) -> Memory:
         return self.terms.memory()
