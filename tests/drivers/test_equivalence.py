@@ -10,7 +10,7 @@ import pytest
 from drivers.driving import digests, run_by_hand, run_dvc, run_kfp, run_prefect
 from likeness.core.artifact import read_lineage
 from likeness.core.io import read_json
-from likeness.orchestration.dvc import repro
+from likeness.orchestration.dvc import DvcError, repro
 from likeness.orchestration.pipelines import load_pipeline
 from likeness.orchestration.plan import Plan, make_plan, run_all
 
@@ -73,3 +73,9 @@ def test_a_second_run_reuses_what_is_current(reference: Plan) -> None:
     before = {path: path.stat().st_mtime_ns for path in reference.root.rglob("*.parquet")}
     run_all(reference, lambda node: None)
     assert before == {path: path.stat().st_mtime_ns for path in reference.root.rglob("*.parquet")}
+
+
+def test_dvc_outside_of_a_repository_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(DvcError, match="not in a DVC repository") as caught:
+        repro(Path("dvc.yaml"), cwd=tmp_path)
+    assert "dvc init" in caught.value.remedy

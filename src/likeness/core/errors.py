@@ -73,6 +73,5 @@ def storage_error(error: OSError, doing: str) -> StorageError:
         errno.EACCES: "fix the permissions of that folder, or choose another",
     }
     remedy = remedies.get(error.errno or 0, "check the disk, then run the same command again")
-    return StorageError(
-        f"cannot finish {doing}: {error.strerror or error} ({error.filename or 'no path'})", remedy=remedy
-    )
+    where = f" ({error.filename})" if error.filename else ""
+    return StorageError(f"cannot finish {doing}: {error.strerror or error}{where}", remedy=remedy)

@@ -72,8 +72,15 @@ def repro(file: Path, *, force: bool = False, cwd: Path | None = None) -> None:
     """``dvc repro`` of every stage in ``file``.
 
     Raises:
-        DvcError: dvc or one of its stages failed; its own output has said why.
+        DvcError: the folder belongs to no DVC repository; or dvc or one of its stages failed, whose own output has
+            said why.
     """
+    here = (cwd or Path.cwd()).resolve()
+    if not any((folder / ".dvc").is_dir() for folder in (here, *here.parents)):
+        raise DvcError(
+            f"not in a DVC repository: {here}",
+            remedy="make it one with `dvc init` (`dvc init --no-scm` outside of git), or run with --driver local",
+        )
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else []), str(file)]
     scripts = str(Path(sys.executable).parent)
     path = os.pathsep.join([scripts, os.environ.get("PATH", "")])  # the stages call `likeness` of this environment
