@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likeness.core.config import parse_config
-from likeness.core.errors import ConfigError, InputError, UnknownNameError
-from likeness.data.captions import CAPTIONERS, CaptionOptions, without_token
+from likeness.core.errors import ConfigError, UnknownNameError
+from likeness.data.captions import CAPTIONERS, Caption, CaptionOptions, Undescribed, without_token
 from likeness.models.embedded.portraits import FACTORS, IDENTITY, draw, persons, phrases, with_factor
 
 PORTRAIT = next(draw(1, 0, persons()))
@@ -57,9 +57,10 @@ def test_a_bald_head_is_never_given_a_hair_colour() -> None:
     assert not any(f"{bald.hair_colour} hair" in caption.text for caption in texts)
 
 
-def test_missing_factors_are_named_with_the_way_out() -> None:
-    with pytest.raises(InputError, match=r"(?s)0\.png has no skin.*captioner: fixed"):
-        CAPTIONERS.get("attributes")(CaptionOptions())([row() | {"skin": None}])
+def test_a_picture_without_some_factor_has_a_reason_instead_of_words() -> None:
+    lacking, whole = CAPTIONERS.get("attributes")(CaptionOptions())([row(0) | {"skin": None, "hair": None}, row(1)])
+    assert lacking == Undescribed("metadata.jsonl says nothing of its hair, skin")
+    assert isinstance(whole, Caption)
 
 
 def test_fixed_words() -> None:

@@ -14,7 +14,7 @@ from likeness.core.errors import InputError, PackError
 from likeness.core.io import digest_path
 from likeness.core.step import Metrics, StepSpec, execute
 from likeness.data.images import decode
-from likeness.data.shards import read_rows
+from likeness.data.shards import read_rows, write_shards
 from likeness.models.embedded.portraits import FACTORS, IDENTITY, from_record, phrases
 from likeness.steps.caption import SPEC as CAPTION
 from likeness.steps.detect_faces import SPEC as DETECT
@@ -166,6 +166,24 @@ def test_fixed_captions_and_a_subject_per_token(run: Run, tmp_path: Path) -> Non
         "a photo of zwx person",
     }
     assert {row["caption"] for row in photos.rows("split/train")} == {"a photo of a person"}
+
+
+def test_a_picture_without_words_is_set_aside_with_its_reason(run: Run, tmp_path: Path) -> None:
+    """A bad picture that the detector let through has no factors; it neither stops the run nor is lost."""
+    rows = run.rows("filter_faces/kept")
+    write_shards(tmp_path / "kept", [rows[0] | {"skin": None}, *rows[1:]])
+    after = Run(tmp_path, {})
+    after.step(CAPTION, {"kept": tmp_path / "kept"})
+    (aside,) = after.rows("caption/quarantine")
+    assert aside["id"] == rows[0]["id"]
+    assert aside["image"] == rows[0]["image"]
+    assert (aside["rules"], aside["reasons"]) == (["no_caption"], ["metadata.jsonl says nothing of its skin"])
+    assert [row["id"] for row in after.rows("caption/captioned")] == [row["id"] for row in rows[1:]]
+    assert after.metrics["caption"]["quarantined"] == 1
+
+    write_shards(tmp_path / "nameless", [row | {"skin": None} for row in rows])
+    with pytest.raises(InputError, match=r"(?s)no words for any of.*nothing of its skin.*fixed"):
+        Run(tmp_path / "none", {}).step(CAPTION, {"kept": tmp_path / "nameless"})
 
 
 def test_pictures_of_unknown_people_need_a_decision(run: Run, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def _learnt(root: Path) -> dict[str, Path]:
     write_shards(root / "train", train)
     aside = [{"image": image, "rules": rules} for rules in (["det_score"], ["yaw", "face_px"], ["face_count"])]
     write_shards(root / "quarantine", aside)
+    write_shards(root / "undescribed", [{"image": image, "rules": ["no_caption"]}])
     (root / "preferences").mkdir()
     pairs = [
         Preference("p", image, image, kind, fold, f"g{i}", annotator=f"{fold}-{i % 3}")  # type: ignore[arg-type]
@@ -102,7 +103,7 @@ def _learnt(root: Path) -> dict[str, Path]:
     write_json(
         root / "lora/training.json", {"recipe": "id_aligner_lora", "counts": {"forwards": 960}, "curves": curves}
     )
-    names = ("train", "quarantine", "preferences", "reward", "judge", "data_docs", "lora")
+    names = ("train", "quarantine", "undescribed", "preferences", "reward", "judge", "data_docs", "lora")
     return {name: root / name for name in names}
 
 

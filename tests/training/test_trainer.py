@@ -16,7 +16,7 @@ from likeness.training.algorithm import Algorithm, Combined, Memory, Slots, Step
 from likeness.training.checkpoint import FOLDER, load_checkpoint
 from likeness.training.plan import TrainerConfig
 from likeness.training.trainer import Trainer, rate_factor
-from tiny_training import Wrapped, policy_of, run_step, state, toy_algorithm, toy_denoising
+from tiny_training import Wrapped, disturb, gradients, policy_of, run_step, state, toy_algorithm, toy_denoising
 
 CONFIG = TrainerConfig(steps=6, batch=2, learning_rate=1e-3, checkpoint_every=2, ema_decay=0.5, warmup=3)
 
@@ -158,3 +158,39 @@ def test_a_loss_that_is_not_finite_names_its_step(sd15_folder: Path, tmp_path: P
     assert "learning_rate" in caught.value.remedy
     assert all(torch.isfinite(value).all() for value in state(policy).values() if value.is_floating_point())
     assert before.keys() == state(policy).keys()
+
+
+def one_gradient(
+    folder: Path, out: Path, build: Callable[[Policy], Algorithm], **settings: object
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Per-sample losses (4,) of a trained policy's next step, and their gradient, as a trainer so set sees them."""
+    policy = policy_of(folder)
+    algorithm = build(policy)
+    Trainer(policy, algorithm, CONFIG.model_copy(update=settings), 0, out)
+    disturb(policy)
+    loss = run_step(algorithm, policy, Slots(0, 0, 0, 4)).loss
+    assert {parameter.dtype for parameter in policy.trainable().values()} == {torch.float32}
+    return loss.detach(), gradients(policy, loss)
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "closeness"),
+    [
+        (toy_algorithm, {"precision": "bf16"}, 0.995),
+        pytest.param(toy_denoising, {"compile": True}, 0.999999, marks=pytest.mark.slow),
+    ],
+)
+def test_what_makes_a_step_faster_leaves_its_gradient(
+    sd15_folder: Path,
+    tmp_path: Path,
+    build: Callable[[Policy], Algorithm],
+    settings: dict[str, object],
+    closeness: float,
+) -> None:
+    """The weights stay float32, the gradient points the same way; that it is not the same bits shows that it was on."""
+    plain_loss, plain = one_gradient(sd15_folder, tmp_path / "plain", build)
+    loss, gradient = one_gradient(sd15_folder, tmp_path / "fast", build, **settings)
+    torch.testing.assert_close(loss, plain_loss, atol=0.02, rtol=0.02)
+    assert not torch.equal(gradient, plain)
+    assert torch.nn.functional.cosine_similarity(gradient.double(), plain.double(), dim=0) >= closeness
+    assert gradient.norm() == pytest.approx(float(plain.norm()), rel=0.02)

@@ -7,6 +7,7 @@ from kfp import dsl
 def caption(
     kept: dsl.Input[dsl.Dataset],
     captioned: dsl.Output[dsl.Dataset],
+    quarantine: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
 ) -> None:
@@ -14,9 +15,9 @@ def caption(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "caption@1",
+        "caption@2",
         config,
         inputs={"kept": kept},
-        outputs={"captioned": captioned},
+        outputs={"captioned": captioned, "quarantine": quarantine},
         metrics=metrics,
     )

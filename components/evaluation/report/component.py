@@ -19,12 +19,13 @@ def report(
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
     quarantine: dsl.Input[dsl.Dataset] = None,
+    undescribed: dsl.Input[dsl.Dataset] = None,
 ) -> None:
     """Write the decision, the pictures, the curves, the figures and the lineage into one HTML file."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "report@1",
+        "report@2",
         config,
         inputs={
             "train": train,
@@ -38,6 +39,7 @@ def report(
             "registration": registration,
             "data_docs": data_docs,
             "quarantine": quarantine,
+            "undescribed": undescribed,
         },
         outputs={"report": report},
         metrics=metrics,

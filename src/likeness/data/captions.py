@@ -14,7 +14,6 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from likeness.core.config import Config
-from likeness.core.errors import InputError
 from likeness.core.registry import Registry
 from likeness.core.seeds import derive_seed
 
@@ -28,6 +27,13 @@ class Caption:
 
     text: str
     subject: str
+
+
+@dataclass(frozen=True)
+class Undescribed:
+    """``reason``: why there are no words for a picture."""
+
+    reason: str
 
 
 class CaptionOptions(Config):
@@ -46,7 +52,7 @@ class CaptionOptions(Config):
         return value
 
 
-Captioner = Callable[[Sequence[Row]], list[Caption]]
+Captioner = Callable[[Sequence[Row]], list[Caption | Undescribed]]
 CaptionerFactory = Callable[[CaptionOptions], Captioner]
 CAPTIONERS: Registry[CaptionerFactory] = Registry("captioner")
 
@@ -68,15 +74,12 @@ def attributes(options: CaptionOptions) -> Captioner:
     return lambda rows: [_attributes(row, options) for row in rows]
 
 
-def _attributes(row: Row, options: CaptionOptions) -> Caption:
+def _attributes(row: Row, options: CaptionOptions) -> Caption | Undescribed:
     from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, from_record
 
     if any(row.get(name) is None for name in FACTORS):
         missing = ", ".join(name for name in FACTORS if row.get(name) is None)
-        raise InputError(
-            f"picture {row['file_name']} has no {missing}: the captioner 'attributes' cannot describe it",
-            remedy="add the factors to metadata.jsonl, or set captioner: fixed",
-        )
+        return Undescribed(f"metadata.jsonl says nothing of its {missing}")
     portrait = from_record(row)
     rng = np.random.default_rng(derive_seed(options.seed, "caption", row["id"]))
     kept = [name for name in FACTORS if rng.random() < options.keep]

@@ -72,6 +72,11 @@ def infer_schema(rows: Sequence[Mapping[str, Any]], image_columns: Sequence[str]
     return pa.schema(fields)
 
 
+def with_reasons(schema: pa.Schema) -> pa.Schema:
+    """``schema`` of pictures set aside: the ``rules`` that each broke, and the ``reasons`` in words."""
+    return pa.schema([*schema, pa.field("rules", pa.list_(pa.string())), pa.field("reasons", pa.list_(pa.string()))])
+
+
 def with_features(schema: pa.Schema) -> pa.Schema:
     """``schema`` with the metadata by which ``datasets`` knows its features."""
     # Parquet renames a list's child field: name it afresh, or rows read back would be written as other bytes.

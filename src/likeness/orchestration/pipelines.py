@@ -99,6 +99,7 @@ def _release() -> tuple[Node, ...]:
             registration="register.registration",
             data_docs="filter_faces.data_docs",
             quarantine="filter_faces.quarantine",
+            undescribed="caption.quarantine",
         ),
     )
 

@@ -19,7 +19,7 @@ from likeness.data.contact_sheet import render_sheet
 from likeness.data.contract import COLUMNS, MEASURES, check_contract
 from likeness.data.detections import SCHEMA, read_detections
 from likeness.data.filters import FaceLimits, broken_rules
-from likeness.data.shards import iter_rows, read_rows, read_schema, row_count, write_shards
+from likeness.data.shards import iter_rows, read_rows, read_schema, row_count, with_reasons, write_shards
 
 _MEASURED = [field for field in SCHEMA if field.name not in ("id", "embedding")]
 
@@ -52,13 +52,10 @@ def filter_faces(
             remedy="loosen those limits under filter_faces, or add pictures",
         )
     schema = pa.schema([*read_schema(images), *_MEASURED])
-    with_reasons = schema.append(pa.field("rules", pa.list_(pa.string()))).append(
-        pa.field("reasons", pa.list_(pa.string()))
-    )
     progress = tqdm(_kept(images, measured, broken), "filter faces", total - len(broken), unit="picture")
     write_shards(kept, progress, rows_per_shard=config.rows_per_shard, schema=schema)
     aside = _quarantined(images, measured, broken)
-    write_shards(quarantine, aside, rows_per_shard=config.rows_per_shard, schema=with_reasons)
+    write_shards(quarantine, aside, rows_per_shard=config.rows_per_shard, schema=with_reasons(schema))
     contact_sheet.write_text(sheet(kept, quarantine, config.sheet_pictures), "utf-8")
     expectations = check_contract(read_rows(kept, [*COLUMNS, *MEASURES]), config, data_docs)
     metrics: Metrics = {"kept": total - len(broken), "quarantined": len(broken), "expectations": expectations}

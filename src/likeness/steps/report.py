@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def report(
     registration: Path,
     data_docs: Path,
     quarantine: Path | None,
+    undescribed: Path | None,
     report: Path,
 ) -> Metrics:
     """Write the decision, the pictures, the curves, the figures and the lineage into one HTML file."""
@@ -57,7 +59,7 @@ def report(
         section("Before and after, at equal seeds", pictures),
         sections.metrics(summary),
         sections.training(read_json(lora / "training.json")),
-        _data(train, quarantine, data_docs),
+        _data(train, [folder for folder in (quarantine, undescribed) if folder is not None], data_docs),
         _preferences(preferences, {"reward": reward, "judge": judge}),
         sections.provenance(lineage["nodes"] if lineage else None, record, licences),
     ]
@@ -66,16 +68,17 @@ def report(
     return {"bytes": len(text.encode()), "passed": bool(verdict["passed"])}
 
 
-def _data(train: Path, quarantine: Path | None, docs: Path) -> str:
+def _data(train: Path, quarantines: Sequence[Path], docs: Path) -> str:
     from likeness.data.shards import iter_rows, row_count
     from likeness.evaluation.report import sections
 
     rows = list(iter_rows(train, ["person", "licence"]))
     facts = {"training pictures": len(rows), "people in training": len({row["person"] for row in rows} - {None})}
     reasons: Counter[str] = Counter()
-    if quarantine is not None:
-        facts["quarantined pictures"] = row_count(quarantine)
-        reasons.update(rule for row in iter_rows(quarantine, ["rules"]) for rule in row["rules"] or ())
+    if quarantines:
+        facts["quarantined pictures"] = sum(row_count(folder) for folder in quarantines)
+    for folder in quarantines:
+        reasons.update(rule for row in iter_rows(folder, ["rules"]) for rule in row["rules"] or ())
     licences = Counter(str(row["licence"] or "not stated") for row in rows)
     pages = sorted(docs.glob("validations/**/*.html")) or sorted(docs.glob("**/*.html"))
     page = pages[0].read_text("utf-8") if pages else ""
@@ -95,7 +98,7 @@ def _preferences(preferences: Path, models: dict[str, Path]) -> str:
 
 SPEC = StepSpec(
     name="report",
-    version="1",
+    version="2",
     category="evaluation",
     config=ReportConfig,
     run=report,
@@ -111,7 +114,8 @@ SPEC = StepSpec(
         "registration": ArtifactKind.REGISTRATION,
         "data_docs": ArtifactKind.DOCS,
         "quarantine": ArtifactKind.SHARDS,
+        "undescribed": ArtifactKind.SHARDS,
     },
     outputs={"report": ArtifactKind.HTML},
-    optional=frozenset({"quarantine"}),
+    optional=frozenset({"quarantine", "undescribed"}),
 )
