@@ -21,6 +21,7 @@ from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_
 from likeness.models.faces.pack import recogniser_digest
 from likeness.steps.evaluate import METRIC_NAMES, SPEC, EvaluateConfig
 from rendered import pixels
+from tiny_draws import Draws
 from tiny_training import disturb, policy_of
 
 PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits-judge"
@@ -119,6 +120,21 @@ def test_every_variant_sees_the_same_prompts_and_the_run_is_reproducible(
     _, again, samples_again = _run(with_incumbent, tmp_path / "b")
     assert digest_path(again) == digest_path(result)
     assert digest_path(samples_again) == digest_path(samples)
+
+
+def test_an_evaluation_that_was_killed_goes_on_to_the_same_bytes(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the first batch of the second variant: the base's pictures are kept."""
+    _, whole, whole_samples = _run(inputs, tmp_path / "whole")
+    batches = -(-CONFIG.prompts * CONFIG.seeds // CONFIG.batch)
+    draws = Draws(monkeypatch, fatal=batches + 1)
+    with pytest.raises(KeyboardInterrupt):
+        _run(inputs, tmp_path / "cut")
+    _, cut, cut_samples = _run(inputs, tmp_path / "cut")
+    assert draws.count == 2 * batches + 1
+    assert digest_path(cut) == digest_path(whole)
+    assert digest_path(cut_samples) == digest_path(whole_samples)
 
 
 def test_a_misspelt_metric_fails_with_the_nearest_name(inputs: dict[str, Path], tmp_path: Path) -> None:

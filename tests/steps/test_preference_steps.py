@@ -25,6 +25,7 @@ from likeness.steps.generate_candidates import GenerateCandidatesConfig, draw_pr
 from likeness.steps.mine_preferences import MinePreferencesConfig
 from likeness.steps.train_reward import TrainRewardConfig
 from rendered import candidate_portraits, write_candidates, write_train
+from tiny_draws import Draws
 
 SOURCES = {"simulated_annotators": {"pairs_per_group": 3, "votes": 2}, "distorted_structure": {"pairs": 240}}
 
@@ -74,6 +75,22 @@ def test_candidates_are_k_pictures_a_prompt(workspace: Path, sd15_folder: Path, 
     assert {row["prompt"] for row in rows} <= captions
     execute(generate_candidates.SPEC, config, inputs, {"candidates": tmp_path / "b"})
     assert digest_path(tmp_path / "a") == digest_path(tmp_path / "b")
+
+
+def test_candidates_that_were_drawn_before_a_kill_are_not_drawn_again(
+    workspace: Path, sd15_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GenerateCandidatesConfig(prompts=4, images_per_prompt=2, steps=1, batch=2, threads=1)
+    inputs = {"train": workspace / "train", "base_model": sd15_folder}
+    execute(generate_candidates.SPEC, config, inputs, {"candidates": tmp_path / "whole"})
+    draws = Draws(monkeypatch, fatal=3)
+    with pytest.raises(KeyboardInterrupt):
+        execute(generate_candidates.SPEC, config, inputs, {"candidates": tmp_path / "cut"})
+    assert not (tmp_path / "cut").exists()
+    execute(generate_candidates.SPEC, config, inputs, {"candidates": tmp_path / "cut"})
+    assert draws.count == 2 + 1 + 2  # before the kill, the one that it hit, what was missing
+    assert digest_path(tmp_path / "cut") == digest_path(tmp_path / "whole")
+    assert not list(tmp_path.rglob("*.incomplete"))
 
 
 def test_prompts_do_not_depend_on_the_order_of_the_captions() -> None:

@@ -90,7 +90,8 @@ def evaluate(
     requests = draw_requests(
         held_out, prompts=config.prompts, seeds=config.seeds, named=config.factors_named, seed=config.seed
     )
-    pictures = _draw(config, base_model, {"base": None, "candidate": lora, "incumbent": incumbent}, requests)
+    variants = {"base": None, "candidate": lora, "incumbent": incumbent}
+    pictures = _draw(config, base_model, variants, requests, samples)
     readings = {variant: judges.read(drawn, requests, targets) for variant, drawn in pictures.items()}
     photos = judges.read([row["pixels"] for row in held_out], _captions(held_out), targets)
     rows = score_rows(readings, photos, config.metrics)
@@ -138,13 +139,18 @@ def _captions(rows: Sequence[Mapping[str, Any]]) -> list[Request]:
 
 
 def _draw(
-    config: EvaluateConfig, base_model: Path, variants: Mapping[str, Path | None], requests: Sequence[Request]
+    config: EvaluateConfig,
+    base_model: Path,
+    variants: Mapping[str, Path | None],
+    requests: Sequence[Request],
+    samples: Path,
 ) -> dict[str, list[Pixels]]:
     """Pictures (H, W, 3) uint8 of each variant, one a request; a variant without a LoRA is the base, or absent."""
     from tqdm import tqdm
 
     from likeness.evaluation.prompts import noise_seeds
-    from likeness.models.generator import generate, load_pipeline
+    from likeness.models.drawing import draw
+    from likeness.models.generator import load_pipeline
     from likeness.models.policy import tuned
     from likeness.models.subjects import Subjects
 
@@ -152,24 +158,20 @@ def _draw(
     prompts, seeds = [request.prompt for request in requests], noise_seeds(requests, config.seed)
     out: dict[str, list[Pixels]] = {}
     wanted = {name: lora for name, lora in variants.items() if lora is not None or name == "base"}
-    with tqdm(total=len(wanted) * len(requests), desc="evaluate", unit="picture") as bar:
-        for name, lora in wanted.items():
-            out[name] = []
-            subjects = Subjects.load(lora) if lora is not None else None
-            with tuned(pipeline, lora) if lora is not None else nullcontext():
-                for start in range(0, len(requests), config.batch):
-                    part = slice(start, start + config.batch)
-                    images = generate(
-                        pipeline,
-                        prompts[part],
-                        seeds[part],
-                        steps=config.steps,
-                        guidance_scale=config.guidance_scale,
-                        batch=config.batch,
-                        faces=subjects.of(prompts[part]) if subjects else None,
-                    )
-                    out[name].extend((images.permute(0, 2, 3, 1) * 255).round().byte().numpy())
-                    bar.update(len(images))
+    for name, lora in wanted.items():
+        subjects = Subjects.load(lora) if lora is not None else None
+        with tuned(pipeline, lora) if lora is not None else nullcontext():
+            drawn = draw(
+                pipeline,
+                prompts,
+                seeds,
+                samples / name,
+                steps=config.steps,
+                guidance_scale=config.guidance_scale,
+                batch=config.batch,
+                faces=subjects.of(prompts) if subjects else None,
+            )
+            out[name] = list(tqdm(drawn, f"evaluate {name}", len(requests), unit="picture"))
     return out
 
 
@@ -219,4 +221,5 @@ SPEC = StepSpec(
     outputs={"evaluation_result": ArtifactKind.EVALUATION, "samples": ArtifactKind.SHARDS},
     optional=frozenset({"incumbent"}),
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
+    resumable=True,
 )

@@ -61,33 +61,32 @@ def generate_candidates(config: GenerateCandidatesConfig, train: Path, base_mode
         raise InputError(f"{train} holds no captions", remedy="loosen the face filters or add photographs")
     torch_session(config.seed, config.threads)
     prompts = draw_prompts(captions, config.prompts, config.keep_phrases, config.seed)
-    rows = _rows(load_pipeline(base_model), prompts, config)
+    rows = _rows(load_pipeline(base_model), prompts, config, candidates)
     write_shards(candidates, rows, rows_per_shard=config.rows_per_shard)
     return {"prompts": len(prompts), "images": len(prompts) * config.images_per_prompt}
 
 
-def _rows(pipeline: Any, prompts: Sequence[str], config: GenerateCandidatesConfig) -> Iterator[dict[str, Any]]:
+def _rows(
+    pipeline: Any, prompts: Sequence[str], config: GenerateCandidatesConfig, candidates: Path
+) -> Iterator[dict[str, Any]]:
     from tqdm import tqdm
 
-    from likeness.models.generator import generate
+    from likeness.models.drawing import draw
 
     plan = [(group, index) for group in range(len(prompts)) for index in range(config.images_per_prompt)]
-    with tqdm(total=len(plan), desc="candidates", unit="image") as progress:
-        for start in range(0, len(plan), config.batch):
-            part = plan[start : start + config.batch]
-            seeds = [derive_seed(config.seed, "candidate", *where) for where in part]
-            images = generate(
-                pipeline,
-                [prompts[group] for group, _ in part],
-                seeds,
-                steps=config.steps,
-                guidance_scale=config.guidance_scale,
-                batch=config.batch,
-            )
-            pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
-            for (group, index), seed, picture in zip(part, seeds, pixels, strict=True):
-                yield _row(encode_png(picture), prompts[group], group, index, seed)
-            progress.update(len(part))
+    seeds = [derive_seed(config.seed, "candidate", *where) for where in plan]
+    drawn = draw(
+        pipeline,
+        [prompts[group] for group, _ in plan],
+        seeds,
+        candidates / "drawn",
+        steps=config.steps,
+        guidance_scale=config.guidance_scale,
+        batch=config.batch,
+    )
+    pictures = tqdm(drawn, "candidates", len(plan), unit="image")
+    for (group, index), seed, picture in zip(plan, seeds, pictures, strict=True):
+        yield _row(encode_png(picture), prompts[group], group, index, seed)
 
 
 def _row(image: dict[str, Any], prompt: str, group: int, index: int, seed: int) -> dict[str, Any]:
@@ -104,4 +103,5 @@ SPEC = StepSpec(
     inputs={"train": ArtifactKind.SHARDS, "base_model": ArtifactKind.MODEL},
     outputs={"candidates": ArtifactKind.SHARDS},
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
+    resumable=True,
 )
