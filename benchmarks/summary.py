@@ -51,8 +51,8 @@ def identity() -> str:
         found = run["differences"]
         names = ("identity over base", "identity over denoising_lora", "prompt_fidelity over base")
         shown = [interval(**found[name]) for name in names]
-        names = [re.split(r" [-\d]", reason)[0] for reason in run["failed"]]  # the figures are in the file
-        verdict = "passed" if run["gate_passed"] else f"refused: {', '.join(names)}"
+        broken = [re.split(r" [-\d]", reason)[0] for reason in run["failed"]]  # the figures are in the file
+        verdict = "passed" if run["gate_passed"] else f"refused: {', '.join(broken)}"
         rows.append([run["seed"], *shown, verdict])
     head = ["seed", "identity over the base", "over the denoising loss alone", "prompt fidelity over the base", "gate"]
     return f"## The demo\n\n`python benchmarks/identity_gain.py`\n\n{table(head, rows)}"
