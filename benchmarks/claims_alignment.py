@@ -72,7 +72,7 @@ RANDOM_DEPTH: dict[str, Any] = {"reward_backprop": {"late": [0, 3], "through": "
 
 
 def sample_efficiency(bed: Testbed) -> Figures:
-    """D4. Pictures drawn and scored until the proxy reward is what DDPO had at its best."""
+    """D4. Pictures drawn and scored, and UNet forwards, until the proxy reward is what DDPO had at its best."""
     rewards = {"rewards": {"appeal": 1.0}, "learning_rate": 1e-3}
     ddpo = {"policy_gradient": {"steps": 4, "times_per_step": 3, "clip": 1e-2, "advantage": "batch"}}
     runs = {
@@ -81,10 +81,12 @@ def sample_efficiency(bed: Testbed) -> Figures:
         "random": bed.run("alignprop", {**rewards, "steps": 48, "losses": RANDOM_DEPTH}, every=2, watch=PREFERENCE),
     }
     best = max(runs["ddpo"], key=lambda record: record["proxy"])
-    figures = {"base": runs["ddpo"][0]["proxy"], "ddpo_best": best["proxy"], "ddpo_samples": best["decodes"]}
+    figures = {"base": runs["ddpo"][0]["proxy"], "ddpo_best": best["proxy"]}
     for name in ("last", "random"):
-        spent = reached(runs[name], "proxy", best["proxy"], "decodes")
-        figures |= {f"{name}_samples": spent, f"fewer_samples_{name}": 1 - spent / best["decodes"]}
+        for unit in ("decodes", "unet_forwards"):
+            spent = reached(runs[name], "proxy", best["proxy"], unit)
+            figures |= {f"{unit}_ddpo": best[unit], f"{unit}_{name}": spent}
+            figures[f"fewer_{unit}_{name}"] = 1 - spent / best[unit]
         there = next((record for record in runs[name] if record["proxy"] >= best["proxy"]), runs[name][-1])
         figures[f"taste_{name}_minus_ddpo"] = there["taste"] - best["taste"]
     return figures
@@ -102,6 +104,8 @@ def stability(bed: Testbed) -> Figures:
             run = bed.run(f"{name}-{prompts}", {**common, **arm, "prompts": prompts}, every=20, watch=PREFERENCE)
             figures[f"gain_{name}_{prompts}"] = run[-1]["proxy"] - run[0]["proxy"]
             figures[f"collapsed_{name}_{prompts}"] = float(run[-1]["proxy"] < run[0]["proxy"])
+            for unit in ("decodes", "unet_forwards", "unet_backwards"):
+                figures[f"{unit}_{name}_{prompts}"] = run[-1][unit]
         for what in ("gain", "collapsed"):
             sign = 1 if what == "gain" else -1
             apart = figures[f"{what}_prdp_{prompts}"] - figures[f"{what}_ddpo_{prompts}"]
@@ -176,8 +180,10 @@ CLAIMS = {
             },
             measure=sample_efficiency,
             rules=(
-                Rule("fewer_samples_last", 0.8, "pictures saved until DDPO's best proxy reward, last step"),
-                Rule("fewer_samples_random", 0.8, "pictures saved until DDPO's best proxy reward, random depth"),
+                Rule("fewer_decodes_last", 0.8, "pictures saved until DDPO's best proxy reward, last step"),
+                Rule("fewer_decodes_random", 0.8, "pictures saved until DDPO's best proxy reward, random depth"),
+                Rule("fewer_unet_forwards_last", 0.0, "UNet forwards saved until then, last step"),
+                Rule("fewer_unet_forwards_random", 0.0, "UNet forwards saved until then, random depth"),
             ),
             notes="taste_*_minus_ddpo: annotators' true utility at that proxy reward; below 0: hacked sooner.",
         ),
