@@ -23,7 +23,7 @@ def evaluate(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "evaluate@2",
+        "evaluate@3",
         config,
         inputs={
             "base_model": base_model,

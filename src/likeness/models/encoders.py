@@ -118,14 +118,15 @@ class DualEncoder:
         return torch.cat([embedding, patches.mean(dim=1), spread, patches.amax(dim=1)], dim=1)
 
     def texts(self, texts: Iterable[str]) -> Tensor:
-        """B texts to (B, D) float32, L2-normalised, without gradient; each distinct text is encoded once."""
+        """B texts to (B, D) float32, L2-normalised, without gradient; each distinct text is encoded once.
+
+        By itself, because the last bits of a batch depend on its size: a run that is resumed meets its prompts in other
+        company than one that was never stopped.
+        """
         import torch
 
         wanted = list(texts)
-        missing = [text for text in dict.fromkeys(wanted) if text not in self._texts]
-        for start in range(0, len(missing), 64):
-            part = missing[start : start + 64]
-            self._texts.update(zip(part, self._encode(part), strict=True))
+        self._texts |= {text: self._encode(text) for text in dict.fromkeys(wanted) if text not in self._texts}
         return torch.stack([self._texts[text] for text in wanted])
 
     def _vision(self, images: Tensor) -> Any:
@@ -136,14 +137,15 @@ class DualEncoder:
 
         return F.normalize(self.model.visual_projection(pooled), dim=-1)
 
-    def _encode(self, texts: list[str]) -> Tensor:
+    def _encode(self, text: str) -> Tensor:
+        """(D,)."""
         import torch
         import torch.nn.functional as F
 
         length = int(self.model.config.text_config.max_position_embeddings)
         ids = self.tokenizer(
-            texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+            [text], padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         ).input_ids
         with torch.no_grad():
             pooled = self.model.text_model(input_ids=ids.to(self.model.device)).pooler_output
-            return F.normalize(self.model.text_projection(pooled), dim=-1)
+            return F.normalize(self.model.text_projection(pooled), dim=-1)[0]

@@ -203,7 +203,7 @@ def _write_samples(
 
 SPEC = StepSpec(
     name="evaluate",
-    version="2",
+    version="3",
     category="evaluation",
     config=EvaluateConfig,
     run=evaluate,

@@ -188,7 +188,7 @@ def _card(config: FinetuneConfig, trainer: Trainer) -> str:
 
 SPEC = StepSpec(
     name="finetune",
-    version="5",
+    version="6",
     category="alignment",
     config=FinetuneConfig,
     run=finetune,

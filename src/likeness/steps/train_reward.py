@@ -94,7 +94,7 @@ def _fit(
 
 SPEC = StepSpec(
     name="train_reward",
-    version="1",
+    version="2",
     category="preferences",
     config=TrainRewardConfig,
     run=train_reward,

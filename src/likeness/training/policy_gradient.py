@@ -196,8 +196,9 @@ class PolicyGradient:
         else:
             loss = score_function(log_prob, advantage)
         if settings.kl:
-            with torch.no_grad(), policy.reference():
-                before = self._transition(policy, x_t, time, conditioning)
+            with torch.no_grad(), policy.reference():  # text encoders go back too, if they are trained
+                frozen = policy.encode(self.pool.prompts, rows["prompt"])
+                before = self._transition(policy, x_t, time, frozen)
             divergence = gaussian_kl(now.mean, before.mean, now.std)
             loss, metrics["policy/kl"] = loss + settings.kl * divergence, divergence.detach()
         return StepOutput(loss, metrics)
