@@ -7,7 +7,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from likeness.diffusion.flow import path_of
-from likeness.objectives.regression import min_snr_weight
+from likeness.objectives.regression import min_snr_weight, reward_difference
 from tiny import ddim
 
 GAMMA = 5.0
@@ -43,3 +43,28 @@ def test_pure_noise_teaches_nothing_of_eps(kind: str) -> None:
     t = path.times([1000 if kind == "flow" else 999])
     assert path.snr(t).item() == 0
     assert path.prediction_weight(min_snr_weight(path.snr(t), GAMMA), t).item() == 0
+
+
+def test_reward_differences_by_hand() -> None:
+    """Two pairs of two steps. The first is short of its target and has stayed in the clip; the second has gone past
+    the clip in one step of a, towards less loss: there, and only there, it has no gradient left."""
+    a = torch.tensor([[0.25, 0.5], [1.0, 0.5]], requires_grad=True)
+    b = torch.tensor([[0.0, 0.25], [0.0, 0.0]], requires_grad=True)
+    old = (torch.zeros(2, 2), torch.zeros(2, 2))
+    target = torch.tensor([1.0, 2.0])
+    loss = reward_difference((a, b), old, target, clip=0.5)
+    assert loss.tolist() == [(0.5 - 1) ** 2, (0.5 + 0.5 - 2) ** 2]
+    to_a, to_b = torch.autograd.grad(loss.sum(), (a, b))
+    assert to_a.tolist()[1] == [0, 2 * -1]
+    assert to_b.tolist()[1] == [2, 2]
+    plain = reward_difference((a, b), old, target, clip=0.0)
+    assert plain.tolist() == [(0.5 - 1) ** 2, (1.5 - 2) ** 2]
+
+
+def test_a_step_that_went_the_wrong_way_keeps_its_gradient() -> None:
+    """Past the clip towards more loss the unclipped loss is the larger one."""
+    a = torch.tensor([[-1.0, 0.0]], requires_grad=True)
+    old = (torch.zeros(1, 2), torch.zeros(1, 2))
+    loss = reward_difference((a, torch.zeros(1, 2)), old, torch.tensor([1.0]), clip=0.5)
+    assert loss.item() == 4
+    assert torch.autograd.grad(loss.sum(), a)[0].tolist() == [[-4, -4]]

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from likeness.core.errors import ConfigError, UnknownNameError
 from likeness.models.policy import Counts, Policy
 from likeness.rewards.base import Conditions
+from likeness.rewards.compose import COMPOSITIONS
 from likeness.search.base import SEARCHES, Found, draw, start_noise
 from likeness.search.best_of_n import RandomSearchSettings
 from likeness.search.reno import clipped, norm_prior
@@ -221,3 +222,11 @@ def test_mistakes_are_refused(sd15_folder: Path) -> None:
     with pytest.raises(ConfigError, match="'blind'"):
         search(policy, "reno", Terms({"blind": (1.0, Redness(differentiable=False))}))
     assert search(policy, "best_of_n", Terms({"blind": (1.0, Redness(differentiable=False))}), n=1, steps=1)
+
+
+@pytest.mark.parametrize("name", ["best_of_n", "random_search"])
+def test_a_composition_that_only_orders_what_is_read_together_cannot_search(sd15_folder: Path, name: str) -> None:
+    """Every draw would be the best of its own kind."""
+    ranks = Terms({"red": (1.0, Redness())}, COMPOSITIONS.get("rank")())
+    with pytest.raises(ConfigError, match="read together"):
+        search(policy_of(sd15_folder), name, ranks, **SETTINGS[name])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from likeness.models.policy import Policy
+from likeness.rewards.compose import COMPOSITIONS
 from likeness.training.algorithm import Algorithm, Combined, Slots
 from likeness.training.plan import TrainerConfig
 from likeness.training.trainer import Trainer
@@ -90,6 +91,31 @@ def test_four_at_once_two_by_two_and_one_by_one_are_the_same_step(sd15_folder: P
 LEARNS = {"refl": (3e-2, 4), "shared rollouts": (3e-2, 4), "alignprop": (3e-2, 4), "draft-lv": (3e-2, 4)}
 LEARNS |= dict.fromkeys(("ddpo-sf", "grpo", "per-prompt history"), (1e-1, 32)) | {"ddpo": (5e-2, 32)}
 LEARNS |= dict.fromkeys(("prdp", "rebel", "raft", "rwr"), (1e-1, 16))
+
+
+def test_the_pictures_of_a_prompt_are_ranked_among_themselves(sd15_folder: Path) -> None:
+    """By rank alone the best of four is the one that the reward itself calls best."""
+    policy = policy_of(sd15_folder)
+    chosen = {}
+    for name in ("weighted", "rank"):
+        algorithm = selected(policy, "best_of_k")
+        algorithm.terms.composition = COMPOSITIONS.get(name)()
+        algorithm.prepare(policy, Slots(0, 0, 0, 8))
+        chosen[name] = algorithm.round.rows["reward"].argmax(1)
+    assert torch.equal(chosen["rank"], chosen["weighted"])
+    assert len(chosen["rank"].unique()) > 1
+
+
+def test_the_anchor_of_a_policy_gradient_has_its_own_text_encoder(sd15_folder: Path) -> None:
+    """A policy that has moved in its text encoder alone has moved."""
+    policy = policy_of(sd15_folder, targets=["mid_block.attentions.0.proj_in"], text_rank=4)
+    algorithm = policy_gradient(policy, kl=1.0)
+    slots = Slots(0, 0, 0, 4)
+    assert not run_step(algorithm, policy, slots).metrics["policy/kl"].any()
+    for name, parameter in policy.trainable().items():
+        if name.startswith("text_encoder"):
+            parameter.data += 0.3
+    assert (algorithm.step(policy, slots).metrics["policy/kl"] > 0).all()
 
 
 @pytest.mark.parametrize("name", LEARNS)

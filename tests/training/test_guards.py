@@ -92,5 +92,7 @@ def test_a_bad_number_is_named_never_published_and_gone_when_the_run_goes_on(
     assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in state(again).items())
 
 
-def test_a_norm_that_overflows_is_not_taken_for_a_bad_number() -> None:
-    require_finite(1, "the gradient", {"a": torch.full((4,), 3e38)})
+def test_a_norm_that_overflows_stops_the_run_and_blames_no_tensor() -> None:
+    """Clipping by it would make zeros of a gradient, and go on as if nothing were."""
+    with pytest.raises(TrainingError, match="the norm of the gradient is too large"):
+        require_finite(1, "the gradient", {"a": torch.full((4,), 3e38)})

@@ -133,6 +133,13 @@ def test_the_gradient_is_that_of_finite_differences(sd15_folder: Path, settings:
     assert (up - down) / (2 * step) == pytest.approx(float(gradient.view(-1)[where]), rel=1e-3), name
 
 
+def test_the_largest_draw_starts_at_the_last_step(sd15_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest float32 below 1, shared by 4, rounds to 1 in the last stratum."""
+    monkeypatch.setattr(Slots, "uniform", lambda self, purpose: torch.full((self.count,), 1 - 2**-24))
+    algorithm = toy_reward(policy_of(sd15_folder), (0, 3), share=4)
+    assert algorithm.starts(Slots(0, 0, 0, 4)).max() == 3
+
+
 def test_starts_are_uniform_over_the_late_steps_and_evenly_spread_in_a_shared_rollout(sd15_folder: Path) -> None:
     algorithm = toy_reward(policy_of(sd15_folder), (0, 3), share=4)
     starts = torch.cat([algorithm.starts(Slots(0, step, 0, 8)) for step in range(50)]).view(-1, 4)

@@ -40,6 +40,30 @@ def test_a_canary_stops_the_run_and_its_weights_are_never_the_best() -> None:
     assert watch_of([0.1, 0.5, 0.9], [0.2, 0.25, 0.3], canaries={"darkness": 0.5}).stop() is None
 
 
+def test_what_is_no_number_is_no_way_past_a_canary_nor_to_the_best() -> None:
+    canary = {"canaries": {"darkness": 0.5}}
+    assert watch_of([0.1, 0.5], [0.2, float("nan")], **canary).alarmed
+    assert watch_of([0.1, float("nan"), 0.3]).best == 20
+    assert watch_of([float("nan"), 0.3]).best == 10
+    assert "validation reward is nan" in str(watch_of([0.1, float("nan")]).stop())
+
+
+def test_a_base_model_without_a_dark_pixel_allows_a_few() -> None:
+    canary = {"canaries": {"darkness": 0.5}}
+    assert watch_of([0.1, 0.1], [0.0, 0.009], **canary).stop() is None
+    assert "darkness" in str(watch_of([0.1, 0.1], [0.0, 0.011], **canary).stop())
+
+
+def test_canaries_watch_a_run_without_any_reward(sd15_folder: Path) -> None:
+    policy = policy_of(sd15_folder)
+    validator = Validator(ValidationSettings(every=1, prompts=3), policy, Terms({}), toy_pool(policy), 2, 3.5, seed=1)
+    readings = validator()
+    assert readings["score"] == 0
+    assert 0 <= readings["canary/darkness"] <= 1
+    watch = watch_of([0.0, 0.0, 0.0], [0.2, 0.21, 0.9], canaries={"darkness": 0.5})
+    assert (watch.alarmed, watch.best) == (True, 10)  # of equals the last that was sound
+
+
 def test_a_canary_that_nothing_measures_is_refused() -> None:
     with pytest.raises(ConfigError, match="darknes"):
         ValidationSettings.model_validate({"canaries": {"darknes": 0.5}})

@@ -28,15 +28,15 @@ def reward_difference(
 ) -> Tensor:
     """((L_a - L_b) - (r_a - r_b) / beta)^2: PRDP (2402.08714) and REBEL (2404.16767), (B,).
 
-    ``ratios``: L_a, L_b, each (B,), log density ratios of two trajectories of one prompt, with gradient; ``target_B``:
-    the reward difference over beta. With ``clip`` above 0 the larger of two losses is taken, one of them with each
-    ratio held within ``clip`` of its value ``snapshots`` when the round began (PRDP's proximal updates): a ratio that
-    has gone too far in the direction of less loss has no gradient.
+    ``ratios``: of two trajectories of one prompt, each (B, T), the log density ratio of every step, with gradient; L is
+    their sum over T. ``target_B``: the reward difference over beta. With ``clip`` above 0 the larger of two losses is
+    taken, one of them with each step's ratio held within ``clip`` of its value ``snapshots`` when the round began
+    (PRDP's proximal updates): a ratio that has gone too far in the direction of less loss has no gradient.
     """
     import torch
 
-    loss = (ratios[0] - ratios[1] - target_B).square()
+    loss = ((ratios[0] - ratios[1]).sum(1) - target_B).square()
     if not clip:
         return loss
     held = [ratio.clamp(old - clip, old + clip) for ratio, old in zip(ratios, snapshots, strict=True)]
-    return torch.maximum(loss, (held[0] - held[1] - target_B).square())
+    return torch.maximum(loss, ((held[0] - held[1]).sum(1) - target_B).square())

@@ -63,10 +63,12 @@ class Composition(Config):
 
     It holds nothing. What is known of earlier steps are ``statistics``: plain numbers, replaced once a step by
     :meth:`fold`, so that they depend neither on micro-batches nor on resuming. ``weights``: name -> above 0.
-    ``differentiable``: whether gradients flow through it. ``shown``: which statistics have a curve.
+    ``differentiable``: whether gradients flow through it. ``comparable``: whether what comes out of two calls can be
+    compared. ``shown``: which statistics have a curve.
     """
 
     differentiable: ClassVar[bool] = True
+    comparable: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ()
 
     def check(self, names: Collection[str]) -> None:

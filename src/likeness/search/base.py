@@ -79,7 +79,7 @@ def keep_best(policy: Policy, pictures: Iterator[tuple[Tensor, Tensor]]) -> Foun
     images, scores = next(pictures)
     trace = [scores]
     for others, theirs in pictures:
-        better = theirs > scores
+        better = (theirs > scores) | scores.isnan()
         images = others.where(better.view(-1, 1, 1, 1), images)
         scores = theirs.where(better, scores)
         trace.append(scores)

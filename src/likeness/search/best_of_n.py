@@ -48,9 +48,9 @@ def best_of_n(
     """Draw ``n`` pictures of each prompt and keep the one with the highest composed reward.
 
     Raises:
-        ConfigError: there is no reward.
+        ConfigError: there is no reward, or none that tells which of two draws is better.
     """
-    terms.require_some()
+    terms.require_comparable()
     return keep_best(policy, _pictures(policy, prompts, conditions, terms, settings, seed))
 
 

@@ -178,8 +178,14 @@ class Bench:
         return Subjects({token: self.means[subject] for subject, token in tokens.items()})
 
     def validator(self) -> Validator:
-        """What looks at the run while it trains."""
+        """What looks at the run while it trains.
+
+        Raises:
+            ConfigError: the best weights are wanted, and no reward says which they are.
+        """
         plan = self.plan
+        if plan.validation.keep == "best" or plan.validation.patience:
+            self.watched.require_some()
         return Validator(
             plan.validation, self.policy, self.watched, self.pool, plan.sample_steps, plan.sample_guidance, self.seed
         )

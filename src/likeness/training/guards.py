@@ -37,16 +37,17 @@ def require_finite_losses(step: int, values: Mapping[str, Tensor]) -> None:
 
 
 def require_finite(step: int, what: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raises TrainingError naming the tensors that hold a number that is not finite."""
+    """Raises TrainingError naming the tensors that hold a number that is not finite, or whose common norm is none."""
     import torch
 
     # One number for all of them first: it is finite in every step but the one that matters.
     if bool(torch.isfinite(torch.nn.utils.get_total_norm(tensors.values()))):
         return
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    if bad:  # else the norm alone overflowed
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise _refuse(step, f"{what} of {', '.join(bad[:3])}{more} is not finite")
+    if not bad:  # clipping by such a norm would make zeros of them
+        raise _refuse(step, f"the norm of {what} is too large for a number")
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    raise _refuse(step, f"{what} of {', '.join(bad[:3])}{more} is not finite")
 
 
 def optimiser_state(optimiser: Optimizer, parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:

@@ -69,9 +69,8 @@ class OnlinePaired:
         drawn = [self._sample(policy, slots, prompt, k) for k in range(self.settings.samples)]
         latents = torch.stack([x0 for x0, _ in drawn], 1)
         readings = {name: torch.stack([found[name] for _, found in drawn], 1) for name in self.terms.rewards}
-        flat = {name: values.flatten() for name, values in readings.items()}
-        self.terms.keep(flat)
-        total = self.terms.total(flat).view(slots.count, -1)
+        self.terms.keep({name: values.flatten() for name, values in readings.items()})
+        total = self.terms.total_of_draws(readings)
         best, worst = total.max(1), total.min(1)
         metrics = {name: values.mean(1) for name, values in self.terms.metrics(readings).items()}
         tied = best.values == worst.values

@@ -95,7 +95,8 @@ class RewardBackprop:
             return torch.full((slots.count,), len(self.chain) - 1)
         offset = slots.every(share).uniform("rollout/stop")
         strata = (torch.arange(share) + offset[:, None]) / share
-        return low + (strata * (high + 1 - low)).long().flatten()
+        # a float32 just below 1 may round to 1, a step behind the last
+        return (low + (strata * (high + 1 - low)).long().flatten()).clamp(max=high)
 
     def prepare(self, policy: Policy, slots: Slots) -> None:
         import torch

@@ -79,15 +79,23 @@ class RewardRegression:
     def prepare(self, policy: Policy, slots: Slots) -> None:
         if not self.round.is_over(slots):
             return
+        import torch
+
         self.terms.begin(slots.step)
         prompt = slots.integers(0, len(self.pool), "regression/prompt")
-        rows = {"prompt": prompt}
-        for side in _SIDES:
-            rows |= self._collect(policy, slots, prompt, side)
-        self.round.begin(slots, rows)
+        drawn = [self._collect(policy, slots, prompt, side) for side in _SIDES]
+        rows = {
+            f"{side}.{name}": value for side, (own, _) in zip(_SIDES, drawn, strict=True) for name, value in own.items()
+        }
+        readings = {name: torch.stack([found[name] for _, found in drawn], 1) for name in self.terms.rewards}
+        reward = self.terms.total_of_draws(readings)
+        shown = self.terms.metrics(drawn[0][1])
+        self.round.begin(slots, {"prompt": prompt, "difference": reward[:, 0] - reward[:, 1], **rows, **shown})
 
-    def _collect(self, policy: Policy, slots: Slots, prompt: Tensor, side: str) -> dict[str, Tensor]:
-        """One trajectory a slot, its reward, and its log density under the base it is compared with."""
+    def _collect(
+        self, policy: Policy, slots: Slots, prompt: Tensor, side: str
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One trajectory a slot with its log densities (n, T) under the base it is compared with, and its readings."""
         import torch
 
         settings = self.settings
@@ -97,33 +105,26 @@ class RewardRegression:
             drawn = sample_trajectories(policy, noises, conditioning, self.chain, settings.eta)
             readings = self.terms.read(policy.decode(drawn.x0), self.pool.conditions(prompt))
             self.terms.keep(readings)
-            snapshot = base = drawn.log_probs.sum(1)
+            snapshot = base = drawn.log_probs
             if settings.against == "reference":
                 with policy.reference():
                     known = policy.encode(self.pool.prompts, prompt)
-                    base = log_probs_of(policy, drawn.latents, known, self.chain, settings.eta).sum(1)
-        own = {
-            "latents": drawn.latents,
-            "reward": self.terms.total(readings),
-            "base": base,
-            "snapshot": snapshot - base,
-        }
-        shown = self.terms.metrics(readings) if side == _SIDES[0] else {}
-        return {f"{side}.{name}": value for name, value in own.items()} | shown
+                    base = log_probs_of(policy, drawn.latents, known, self.chain, settings.eta)
+        return {"latents": drawn.latents, "base": base, "snapshot": snapshot - base}, readings
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:
         rows = self.round.take(slots)
         conditioning = policy.encode(self.pool.prompts, rows["prompt"])
         ratios = [
-            log_probs_of(policy, rows[f"{side}.latents"], conditioning, self.chain, self.settings.eta).sum(1)
+            log_probs_of(policy, rows[f"{side}.latents"], conditioning, self.chain, self.settings.eta)
             - rows[f"{side}.base"]
             for side in _SIDES
         ]
-        target = (rows["a.reward"] - rows["b.reward"]) / self.settings.beta
+        target = rows["difference"] / self.settings.beta
         snapshots = (rows["a.snapshot"], rows["b.snapshot"])
         loss = reward_difference((ratios[0], ratios[1]), snapshots, target, self.settings.clip)
         shown = {name: value for name, value in rows.items() if "/" in name}
-        gap = (ratios[0] - ratios[1]).detach() - target
+        gap = (ratios[0] - ratios[1]).detach().sum(1) - target
         return StepOutput(loss, shown | {"regression/gap": gap.abs()})
 
     def memory(self) -> Memory:

@@ -90,8 +90,8 @@ class Selected:
         drawn = [self._draw(policy, slots, prompt, k) for k in range(self.settings.images_per_prompt)]
         self.round.begin(slots, {"prompt": prompt, **self._joined(drawn)})
 
-    def _draw(self, policy: Policy, slots: Slots, prompt: Tensor, number: int) -> dict[str, Tensor]:
-        """One picture a slot, as latents, with its reward."""
+    def _draw(self, policy: Policy, slots: Slots, prompt: Tensor, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """One picture a slot, as latents (n, C, h, w), and what each reward (n,) reads from it."""
         import torch
 
         with torch.no_grad():
@@ -99,14 +99,15 @@ class Selected:
             x0 = finish(policy, slots.noise(self.shape, f"{self.name}/rollout/{number}"), conditioning, self.chain)
             readings = self.terms.read(policy.decode(x0), self.pool.conditions(prompt))
         self.terms.keep(readings)
-        return {"x0": x0, "reward": self.terms.total(readings), **self.terms.metrics(readings)}
+        return x0, readings
 
-    def _joined(self, drawn: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _joined(self, drawn: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
         """Pictures and rewards side by side, (n, K, ...); what is shown as means."""
         import torch
 
-        stacked = {name: torch.stack([one[name] for one in drawn], 1) for name in drawn[0]}
-        return {name: value.mean(1) if "/" in name else value for name, value in stacked.items()}
+        readings = {name: torch.stack([found[name] for _, found in drawn], 1) for name in self.terms.rewards}
+        shown = {name: value.mean(1) for name, value in self.terms.metrics(readings).items()}
+        return {"x0": torch.stack([x0 for x0, _ in drawn], 1), "reward": self.terms.total_of_draws(readings), **shown}
 
     def step(self, policy: Policy, slots: Slots) -> StepOutput:
         import torch

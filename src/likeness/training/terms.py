@@ -59,6 +59,15 @@ class Terms:
                 remedy="choose another composition, or an algorithm that needs no gradient",
             )
 
+    def require_comparable(self) -> None:
+        """Raises ConfigError unless there is a reward, and it compares pictures that are read one after the other."""
+        self.require_some()
+        if not self.composition.comparable:
+            raise ConfigError(
+                f"composition {type(self.composition).__name__} orders pictures that are read together, and no others",
+                remedy="choose another composition, such as standardised",
+            )
+
     def begin(self, step: int) -> None:
         """Say that the optimiser step of that index begins. Algorithms that share these terms may each say it."""
         if step != self._step:
@@ -91,8 +100,17 @@ class Terms:
         return {name: reward(images, conditions) for name, (_, reward) in self.rewards.items()}
 
     def total(self, readings: Mapping[str, Tensor]) -> Tensor:
-        """The one reward (B,). A composition by rank wants all samples of a step, or whole groups, at once."""
-        return self.composition.reward(readings, self.weights, self.statistics)
+        """The one reward (B,). A composition by rank wants all samples of a step at once; it sees all processes'."""
+        if self.composition.comparable:
+            return self.composition.reward(readings, self.weights, self.statistics)
+        world, count = World.join(), len(next(iter(readings.values())))
+        everyone = {name: world.gather(reading) for name, reading in readings.items()}
+        return self.composition.reward(everyone, self.weights, self.statistics)[world.rank * count :][:count]
+
+    def total_of_draws(self, readings: Mapping[str, Tensor]) -> Tensor:
+        """:meth:`total` of (B, K) readings, K of each prompt; the samples of a prompt are neighbours."""
+        flat = {name: reading.flatten() for name, reading in readings.items()}
+        return self.total(flat).view(next(iter(readings.values())).shape)
 
     def metrics(self, readings: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What to log of :meth:`read`: each reward, where a face was missed, and the composition's statistics."""

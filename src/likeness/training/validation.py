@@ -6,6 +6,7 @@ not optimised. The held-out judges of the evaluation stay out of it: what picks 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +35,7 @@ CANARIES = {
     "colour_entropy": canaries.colour_entropy,
 }
 DIVERSITY, FACES = "diversity", "faces"
+_LEAST = 0.02  # a canary's share of a smaller value is of this: the base model may well have no dark pixel at all
 Readings = dict[str, float]
 
 
@@ -41,8 +43,8 @@ class ValidationSettings(Config):
     """``every``: steps between two validations, 0 for none. ``prompts``: pictures each looks at, the same every time.
 
     ``rewards``: name -> weight of the validation reward, the run's own if none is named; ``composition``: how they
-    become one. ``keep``: which weights the run ends with. ``patience``: validations without a better reward after which
-    the run stops, 0 for never.
+    become one. Where there is no reward at all, only canaries are watched. ``keep``: which weights the run ends with.
+    ``patience``: validations without a better reward after which the run stops, 0 for never.
 
     ``canaries``: name -> largest share by which it may leave the base model's value (of ``darkness``, ``saturation``,
     ``edge_density``, ``colour_entropy``, ``diversity``: mean distance between pictures; ``faces``: share of pictures
@@ -105,7 +107,7 @@ class Validator:
         )
         with torch.no_grad():
             read = self.terms.read(images, self.pool.conditions(index))
-        readings = {"score": float(self.terms.total(read).mean())}
+        readings = {"score": float(self.terms.total(read).mean()) if read else 0.0}
         readings |= {f"reward/{name}": float(value.mean()) for name, value in read.items()}
         return readings | {f"canary/{name}": value for name, value in self._canaries(images, read).items()}
 
@@ -140,9 +142,9 @@ class Watch:
 
     @property
     def best(self) -> int:
-        """Step of the best validation that set off no canary; the base model's if there is none."""
-        sound = [record for record in self.records if not self._alarms(record)]
-        return int(max(sound, key=lambda record: float(record["score"]))["step"])
+        """Step of the best validation that set off no canary, the last of equals; the base model's if there is none."""
+        sound = [record for record in self.records if not self._alarms(record)] or self.records[:1]
+        return int(max(sound, key=lambda record: (float(record["score"]), record["step"]))["step"])
 
     @property
     def alarmed(self) -> bool:
@@ -163,6 +165,8 @@ class Watch:
     def _alarms(self, record: Mapping[str, Any]) -> Sequence[str]:
         """Canaries that have left the base model's value by more than they may."""
         base, out = self.records[0], []
+        if not math.isfinite(record["score"]):
+            out.append(f"the validation reward is {record['score']}")
         for name, allowed in self.settings.canaries.items():
             key = f"canary/{name}"
             if key not in base:
@@ -170,6 +174,6 @@ class Watch:
                     f"canary '{name}' is not measured: no reward looks for faces", remedy="add the identity reward"
                 )
             before, now = float(base[key]), float(record[key])
-            if abs(now - before) > allowed * abs(before):
+            if not abs(now - before) <= allowed * max(abs(before), _LEAST):  # NaN is no way out
                 out.append(f"{name} went from {before:.3f} to {now:.3f}, by more than {100 * allowed:.0f} %")
         return out

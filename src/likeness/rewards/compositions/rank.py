@@ -24,6 +24,7 @@ class Rank(Composition):
 
     group: int = Field(0, ge=0)
     differentiable: ClassVar[bool] = False
+    comparable: ClassVar[bool] = False
 
     def reward(self, readings: Mapping[str, Tensor], weights: Mapping[str, float], statistics: Statistics) -> Tensor:
         whole = sum(weights[name] for name in readings)
