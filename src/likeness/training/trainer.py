@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from likeness.models.sharded import by_kind, clip_gradients, held_as, make_whole, whole
 from likeness.training.algorithm import Algorithm, Memory, Slots
 from likeness.training.checkpoint import Checkpoint, load_checkpoint, prune_checkpoints, write_checkpoint
 from likeness.training.costs import Costs
@@ -58,7 +59,12 @@ class Trainer:
             policy.network.compile()
         self.parameters, self.rates = policy.trainable(), policy.rates()
         groups = [{"params": [parameter], "name": name} for name, parameter in self.parameters.items()]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            groups,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            foreach=False if len(by_kind(self.parameters.values())) == 2 else None,  # lists take no mixture
+        )
         self.ema = Ema(self.parameters, config.ema_decay) if config.ema_decay else None
         self.history, self.costs = History(), Costs()
         self.watch = Watch(config.validation)
@@ -128,13 +134,10 @@ class Trainer:
         return parts
 
     def _clip(self) -> float:
-        import torch
-
         self.world.sum_gradients(self.parameters.values())
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         require_finite(self.step + 1, "the gradient", gradients)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
-        return float(self.world.whole(norm))
+        return float(clip_gradients(self.parameters.values(), self.config.clip_norm))
 
     def _set_learning_rate(self) -> None:
         factor = rate_factor(self.config, self.step)
@@ -172,13 +175,13 @@ class Trainer:
         elif self.ema is not None:
             self.ema.copy_to(self.parameters)
         if self.config.sharded:
-            self.world.unshard(self.policy.network)
+            make_whole(self.policy.network)
 
     def _save(self) -> None:
         memory = self.algorithm.memory()
         tensors = {f"memory/{name}": value for name, value in memory.tensors.items()}
         state: dict[str, Any] = {"step": self.step, "memory": dict(memory.values)}
-        shared = {name: self.world.whole(value) for name, value in self._shared().items()}
+        shared = {name: whole(value) for name, value in self._shared().items()}
         if not self.world.is_main:
             write_checkpoint(self.out, self.step, Checkpoint(tensors, state), self.world.rank)
             self.world.wait()
@@ -208,7 +211,7 @@ class Trainer:
 
         def as_held(group: str) -> dict[str, Tensor]:
             return {
-                name: self.world.part_of(value, self.parameters[name.partition("/")[2] if group == "moment" else name])
+                name: held_as(value, self.parameters[name.partition("/")[2] if group == "moment" else name])
                 for name, value in main.group(group).items()
             }
 
