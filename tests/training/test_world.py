@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from forked import forked
-from likeness.core.errors import ConfigError
+from likeness.core.errors import ConfigError, TrainingError
 from likeness.training.algorithm import Slots
+from likeness.training.checkpoint import Checkpoint, require_processes
 from likeness.training.world import World
 from training import world_worker
 
@@ -91,6 +92,26 @@ def test_every_adapter_of_a_sharded_network_learns_and_is_saved_as_by_one_proces
         assert before.keys() == after.keys()
         for key, value in before.items():
             torch.testing.assert_close(after[key], value, atol=2e-5, rtol=2e-3, msg=key)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_another_number_of_processes_does_not_go_on(sd15_folder: Path, tmp_path: Path, before: int, after: int) -> None:
+    launch(before, sd15_folder, tmp_path, 1)
+    kept = {file.name: file.read_bytes() for file in tmp_path.rglob("*step-*.safetensors")}
+
+    def refused(_rank: int) -> None:
+        with pytest.raises(TrainingError, match=f"of a run of {before} .*this one has {after}") as caught:
+            world_worker.main(sd15_folder, tmp_path, 2, 2, "whole")
+        assert f"start it with {before} processes" in caught.value.remedy
+
+    forked(after, refused)
+    assert {file.name: file.read_bytes() for file in tmp_path.rglob("*step-*.safetensors")} == kept
+
+
+def test_a_checkpoint_that_names_no_number_of_processes_is_of_one(tmp_path: Path) -> None:
+    require_processes(tmp_path, Checkpoint({}, {}), 1)
+    with pytest.raises(TrainingError, match="of a run of 1"):
+        require_processes(tmp_path, Checkpoint({}, {}), 2)
 
 
 def test_slots_are_divided_evenly_and_completely() -> None:

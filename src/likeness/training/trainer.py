@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from likeness.models.sharded import by_kind, clip_gradients, held_as, make_whole, whole
 from likeness.training.algorithm import Algorithm, Memory, Slots
-from likeness.training.checkpoint import Checkpoint, load_checkpoint, prune_checkpoints, write_checkpoint
+from likeness.training.checkpoint import (
+    PROCESSES,
+    Checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    require_processes,
+    write_checkpoint,
+)
 from likeness.training.costs import Costs
 from likeness.training.ema import Ema, copy_into
 from likeness.training.guards import optimiser_state, require_finite, require_finite_losses
@@ -78,7 +85,8 @@ class Trainer:
         Ends with the averaged weights, or the best validation's.
 
         Raises:
-            TrainingError: a loss, reward, gradient or optimiser state stopped being a finite number.
+            TrainingError: a loss, reward, gradient or optimiser state stopped being a finite number, or the checkpoint
+                is of another number of processes.
         """
         from tqdm import tqdm
 
@@ -191,6 +199,7 @@ class Trainer:
         state |= {"counts": self.policy.counts.as_dict(), "curves": self.history.curves}
         state |= {"costs": asdict(self.costs)}
         state |= {"validations": self.watch.records, "stopped": self.stopped}
+        state |= {PROCESSES: self.world.size}
         write_checkpoint(self.out, self.step, Checkpoint(tensors, state))
         prune_checkpoints(self.out, self.step)
 
@@ -205,9 +214,11 @@ class Trainer:
         return tensors
 
     def _resume(self) -> None:
-        own, main = load_checkpoint(self.out, self.world.rank), load_checkpoint(self.out)
-        if own is None or main is None:
+        main = load_checkpoint(self.out)
+        if main is None:
             return
+        require_processes(self.out, main, self.world.size)
+        own = load_checkpoint(self.out, self.world.rank) or main
 
         def as_held(group: str) -> dict[str, Tensor]:
             return {
