@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from likeness.models.policy import Policy
 
-Observer = Callable[[int], None]  # called with the number of finished steps
+# Called with the number of finished steps: by the main process, with a sharded network by all.
+Observer = Callable[[int], None]
 
 
 class Trainer:
@@ -162,7 +163,8 @@ class Trainer:
     def _look(self, observe: Observer | None, *, validate: bool) -> None:
         """Show and validate the weights that a run ending now would keep."""
         with self.ema.applied(self.parameters) if self.ema is not None else nullcontext():
-            if observe is not None:
+            # With whole networks one process is enough; of a sharded one every process has to call its part.
+            if observe is not None and (self.world.is_main or self.config.sharded):
                 observe(self.step)
             if not validate or self.validate is None:
                 return
