@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable
 
@@ -31,4 +33,18 @@ def forked(processes: int, work: Callable[[int], None]) -> None:
             finally:
                 os._exit(code)
         children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * processes
+    assert _ended(children) == [0] * processes
+
+
+def _ended(children: list[int]) -> list[int]:
+    """How each ended. One that fails ends the others, which would wait for it."""
+    ended: dict[int, int] = {}
+    while len(ended) < len(children):
+        for child in children:
+            if child not in ended and (found := os.waitpid(child, os.WNOHANG))[0]:
+                ended[child] = found[1]
+                for other in children if found[1] else ():
+                    if other not in ended:
+                        os.kill(other, signal.SIGKILL)
+        time.sleep(0.02)
+    return [ended[child] for child in children]
