@@ -52,7 +52,7 @@ class GateRefusedError(LikenessError):
 
 
 class TrainingError(LikenessError):
-    """Training cannot go on: a non-finite loss, gradient or reward."""
+    """Training cannot go on: a non-finite loss, gradient or reward, or a checkpoint of other processes."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

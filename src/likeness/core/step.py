@@ -87,6 +87,11 @@ def stamped_key(output: Path) -> str:
     return (output / _KEY).read_text("utf-8")
 
 
+def is_helper() -> bool:
+    """Whether this is one of a parallel step's processes that only help: another prepares and publishes the outputs."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
 def execute(
     spec: StepSpec[C],
     config: C,
@@ -107,7 +112,7 @@ def execute(
         StorageError: the disk refuses the result.
     """
     bound = _check_ports(spec, inputs, outputs)
-    if spec.parallel and int(os.environ.get("RANK", "0")) > 0:
+    if spec.parallel and is_helper():
         return _help(spec, config, bound, outputs)
     digests = {port: digest_path(path) for port, path in bound.items()}
     key = run_key(spec, config, digests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ from pydantic import Field, model_validator
 from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import InputError
 from likeness.core.io import write_json, write_text
-from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.core.step import Metrics, Resources, StepSpec, is_helper
 from likeness.models.adapters.base import ADAPTERS
 from likeness.training.plan import RECIPES, Plan, override
-from likeness.training.tracking import ENVIRONMENT, Run, open_tracking
+from likeness.training.tracking import ENVIRONMENT, Run, Tracking, open_tracking
 
 if TYPE_CHECKING:
     from likeness.training.bench import Bench, Material
@@ -61,7 +62,7 @@ def finetune(
     from likeness.training.bench import Bench
     from likeness.training.trainer import Trainer
 
-    tracking = open_tracking(os.environ.get(ENVIRONMENT, ""), Run.of(config.recipe, config, lora))
+    tracking = _tracking(config, lora)
     material = _read(references, train, preferences)
     torch_session(config.seed, config.threads)
     pipeline = load_pipeline(base_model)
@@ -73,14 +74,28 @@ def finetune(
     trainer = Trainer(policy, bench.algorithm(), config, config.seed, lora, validate)
     grids = _grids(config, bench, lora)
     with tracking:
-        trainer.run(lambda step: tracking.picture(step, grids(step)), tracking)
+        trainer.run(partial(_observe, trainer, grids, tracking), tracking)
+    policy.shrink(config.keep_update)
     if not trainer.world.is_main:
         return {"steps": trainer.step}
-    policy.shrink(config.keep_update)
     policy.save(lora)
     if bench.subjects is not None:
         bench.subjects.save(lora)
     return _record(config, trainer, faces, lora)
+
+
+def _tracking(config: FinetuneConfig, lora: Path) -> Tracking:
+    """The trackers that the environment asks for; none in a helper, which may be here before the output has a key."""
+    if is_helper():
+        return Tracking()
+    return open_tracking(os.environ.get(ENVIRONMENT, ""), Run.of(config.recipe, config, lora))
+
+
+def _observe(trainer: Trainer, grids: GridSampler, tracking: Tracking, step: int) -> None:
+    """Draw a grid in every process that the trainer asks; the main one alone writes it."""
+    images = grids.draw()
+    if trainer.world.is_main:
+        tracking.picture(step, grids.write(step, images))
 
 
 def _read(references: Path, train: Path, preferences: Path | None) -> Material:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from likeness.core.errors import TrainingError
 from likeness.core.io import INCOMPLETE, atomic_output
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # A folder of this suffix never reaches a published artefact.
 FOLDER = f"checkpoint{INCOMPLETE}"
+PROCESSES = "processes"  # in the main process's state: how many there are
 _STATE = "state"
 
 
@@ -68,3 +70,17 @@ def load_checkpoint(out: Path, rank: int = 0) -> Checkpoint | None:
     with safe_open(out / FOLDER / _name(step, rank), framework="pt") as stream:
         state = json.loads(stream.metadata()[_STATE])
         return Checkpoint({name: stream.get_tensor(name) for name in stream.keys()}, state)  # noqa: SIM118
+
+
+def require_processes(out: Path, checkpoint: Checkpoint, processes: int) -> None:
+    """A round of rollouts under way is divided among the processes that drew it, and no others can go on with it.
+
+    Raises:
+        TrainingError: the checkpoint below ``out`` is of another number of processes.
+    """
+    before = int(checkpoint.state.get(PROCESSES, 1))
+    if before != processes:
+        raise TrainingError(
+            f"the checkpoint at {out / FOLDER} is of a run of {before} processes, and this one has {processes}",
+            remedy=f"start it with {before} processes, or remove that folder to begin again",
+        )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from likeness.core.errors import TrainingError
+from likeness.models.sharded import total_norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ def require_finite(step: int, what: str, tensors: Mapping[str, Tensor]) -> None:
     import torch
 
     # One number for all of them first: it is finite in every step but the one that matters.
-    if bool(torch.isfinite(torch.nn.utils.get_total_norm(tensors.values()))):
+    if bool(torch.isfinite(total_norm(tensors.values()))):
         return
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if not bad:  # clipping by such a norm would make zeros of them

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GridSampler:
-    """Writes ``step-NNNN.png`` below ``folder``: a row for each prompt, a column for each of ``columns`` seeds.
+    """Draws a row for each prompt, a column for each of ``columns`` seeds; writes ``step-NNNN.png`` below ``folder``.
 
     ``subjects``: whose faces an image-prompt adapter is shown.
     """
@@ -32,10 +32,11 @@ class GridSampler:
     folder: Path
     subjects: Subjects | None = None
 
-    def __call__(self, step: int) -> Path:
+    def draw(self) -> Tensor:
+        """The pictures (B, 3, H, W) in [0, 1] of the pipeline as it is, row by row."""
         prompts = [prompt for prompt in self.prompts for _ in range(self.columns)]
         seeds = [derive_seed(self.seed, "grid", column) for _ in self.prompts for column in range(self.columns)]
-        images = generate(
+        return generate(
             self.pipeline,
             prompts,
             seeds,
@@ -44,6 +45,9 @@ class GridSampler:
             batch=self.columns,
             faces=self.subjects.of(prompts) if self.subjects else None,
         )
+
+    def write(self, step: int, images: Tensor) -> Path:
+        """Save what was drawn after ``step`` steps; by one process."""
         path = self.folder / f"step-{step:04d}.png"
         write_grid(path, images, self.columns)
         return path

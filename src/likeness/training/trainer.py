@@ -9,8 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from likeness.models.sharded import by_kind, clip_gradients, held_as, make_whole, whole
 from likeness.training.algorithm import Algorithm, Memory, Slots
-from likeness.training.checkpoint import Checkpoint, load_checkpoint, prune_checkpoints, write_checkpoint
+from likeness.training.checkpoint import (
+    PROCESSES,
+    Checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    require_processes,
+    write_checkpoint,
+)
 from likeness.training.costs import Costs
 from likeness.training.ema import Ema, copy_into
 from likeness.training.guards import optimiser_state, require_finite, require_finite_losses
@@ -25,7 +33,8 @@ if TYPE_CHECKING:
 
     from likeness.models.policy import Policy
 
-Observer = Callable[[int], None]  # called with the number of finished steps
+# Called with the number of finished steps: by the main process, with a sharded network by all.
+Observer = Callable[[int], None]
 
 
 class Trainer:
@@ -58,7 +67,12 @@ class Trainer:
             policy.network.compile()
         self.parameters, self.rates = policy.trainable(), policy.rates()
         groups = [{"params": [parameter], "name": name} for name, parameter in self.parameters.items()]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            groups,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            foreach=False if len(by_kind(self.parameters.values())) == 2 else None,  # lists take no mixture
+        )
         self.ema = Ema(self.parameters, config.ema_decay) if config.ema_decay else None
         self.history, self.costs = History(), Costs()
         self.watch = Watch(config.validation)
@@ -72,7 +86,8 @@ class Trainer:
         Ends with the averaged weights, or the best validation's.
 
         Raises:
-            TrainingError: a loss, reward, gradient or optimiser state stopped being a finite number.
+            TrainingError: a loss, reward, gradient or optimiser state stopped being a finite number, or the checkpoint
+                is of another number of processes.
         """
         from tqdm import tqdm
 
@@ -128,13 +143,10 @@ class Trainer:
         return parts
 
     def _clip(self) -> float:
-        import torch
-
         self.world.sum_gradients(self.parameters.values())
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         require_finite(self.step + 1, "the gradient", gradients)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
-        return float(self.world.whole(norm))
+        return float(clip_gradients(self.parameters.values(), self.config.clip_norm))
 
     def _set_learning_rate(self) -> None:
         factor = rate_factor(self.config, self.step)
@@ -151,7 +163,8 @@ class Trainer:
     def _look(self, observe: Observer | None, *, validate: bool) -> None:
         """Show and validate the weights that a run ending now would keep."""
         with self.ema.applied(self.parameters) if self.ema is not None else nullcontext():
-            if observe is not None:
+            # With whole networks one process is enough; of a sharded one every process has to call its part.
+            if observe is not None and (self.world.is_main or self.config.sharded):
                 observe(self.step)
             if not validate or self.validate is None:
                 return
@@ -172,13 +185,13 @@ class Trainer:
         elif self.ema is not None:
             self.ema.copy_to(self.parameters)
         if self.config.sharded:
-            self.world.unshard(self.policy.network)
+            make_whole(self.policy.network)
 
     def _save(self) -> None:
         memory = self.algorithm.memory()
         tensors = {f"memory/{name}": value for name, value in memory.tensors.items()}
         state: dict[str, Any] = {"step": self.step, "memory": dict(memory.values)}
-        shared = {name: self.world.whole(value) for name, value in self._shared().items()}
+        shared = {name: whole(value) for name, value in self._shared().items()}
         if not self.world.is_main:
             write_checkpoint(self.out, self.step, Checkpoint(tensors, state), self.world.rank)
             self.world.wait()
@@ -188,6 +201,7 @@ class Trainer:
         state |= {"counts": self.policy.counts.as_dict(), "curves": self.history.curves}
         state |= {"costs": asdict(self.costs)}
         state |= {"validations": self.watch.records, "stopped": self.stopped}
+        state |= {PROCESSES: self.world.size}
         write_checkpoint(self.out, self.step, Checkpoint(tensors, state))
         prune_checkpoints(self.out, self.step)
 
@@ -202,13 +216,15 @@ class Trainer:
         return tensors
 
     def _resume(self) -> None:
-        own, main = load_checkpoint(self.out, self.world.rank), load_checkpoint(self.out)
-        if own is None or main is None:
+        main = load_checkpoint(self.out)
+        if main is None:
             return
+        require_processes(self.out, main, self.world.size)
+        own = load_checkpoint(self.out, self.world.rank) or main
 
         def as_held(group: str) -> dict[str, Tensor]:
             return {
-                name: self.world.part_of(value, self.parameters[name.partition("/")[2] if group == "moment" else name])
+                name: held_as(value, self.parameters[name.partition("/")[2] if group == "moment" else name])
                 for name, value in main.group(group).items()
             }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import ConfigError
+from likeness.models.sharded import is_sharded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,14 +75,6 @@ class World:
             module.set_force_sum_reduction_for_comms(True)
             module.set_gradient_divide_factor(1.0)
 
-    def unshard(self, network: Any) -> None:
-        """Put the whole network together in every process, to save it."""
-        from torch.distributed.fsdp import FSDPModule
-
-        for module in network.modules():
-            if isinstance(module, FSDPModule):
-                module.unshard()
-
     def most(self, count: int) -> int:
         """The largest ``count`` of all processes: a sharded network has to be called equally often by each."""
         if self.size == 1:
@@ -107,10 +100,9 @@ class World:
         if self.size == 1:
             return
         import torch
-        from torch.distributed.tensor import DTensor
 
         # Every process sends the same layout, so a parameter that saw no gradient here sends zeros.
-        plain = [p for p in parameters if not isinstance(p, DTensor)]
+        plain = [p for p in parameters if not is_sharded(p)]
         for parameter in plain:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         if not plain:
@@ -120,20 +112,6 @@ class World:
         flat = reduce(torch.cat([p.grad.flatten() for p in plain if p.grad is not None]), reduction="sum")
         for parameter, part in zip(plain, flat.split([p.numel() for p in plain]), strict=True):
             parameter.grad = part.view_as(parameter)
-
-    def whole(self, tensor: Tensor) -> Tensor:
-        """A sharded tensor put together, for every process; any other as it is."""
-        from torch.distributed.tensor import DTensor
-
-        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-    def part_of(self, tensor: Tensor, like: Tensor) -> Tensor:
-        """This process's part of ``tensor`` where ``like`` is sharded and of its shape; else the whole."""
-        from torch.distributed.tensor import DTensor, distribute_tensor
-
-        if not isinstance(like, DTensor) or tensor.shape != like.shape:
-            return tensor
-        return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
     def wait(self) -> None:
         """Until every process is here."""

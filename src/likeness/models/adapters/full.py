@@ -16,6 +16,7 @@ from likeness.core.config import Config
 from likeness.core.errors import ConfigError, InputError
 from likeness.models.adapters.base import ADAPTERS, Adapter, ImagePrompt
 from likeness.models.families import family_of, network_of
+from likeness.models.sharded import held_as, is_sharded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,41 +33,62 @@ class FullSettings(Config):
 
 @dataclass(frozen=True)
 class FullPart:
-    """``original``: the frozen copy that :meth:`reference` swaps in; the only adapter that needs a second copy."""
+    """``places``: parameter's name -> the module that has it, and its name there. Sharding replaces the parameters, and
+    peft renames what it wraps; the modules stay.
 
-    trained: Mapping[str, Parameter]
-    original: Mapping[str, Tensor]
+    ``original``: the frozen copy that :meth:`reference` swaps in, held as the parameters are; the only adapter that
+    needs a second copy.
+    """
+
+    places: Mapping[str, tuple[Any, str]]
+    original: dict[str, Tensor]
     trains_text: bool = False
     image_prompt: ImagePrompt | None = None
 
     def parameters(self) -> dict[str, Parameter]:
-        return dict(self.trained)
+        return {name: getattr(module, attribute) for name, (module, attribute) in self.places.items()}
 
     def rate(self, name: str) -> float:
         return 1.0
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        tuned = {name: parameter.data for name, parameter in self.trained.items()}
-        for name, parameter in self.trained.items():
-            parameter.data = self.original[name]
+        parameters = self.parameters()
+        self._hold_original_as(parameters)
+        tuned = {name: p.data.clone() if is_sharded(p) else p.data for name, p in parameters.items()}
+        for name, parameter in parameters.items():
+            _put(parameter, self.original[name])
         try:
             yield
         finally:
-            for name, parameter in self.trained.items():
-                parameter.data = tuned[name]
+            for name, parameter in parameters.items():
+                _put(parameter, tuned[name])
 
     def shrink(self, share: float) -> None:
-        for name, parameter in self.trained.items():
+        parameters = self.parameters()
+        self._hold_original_as(parameters)
+        for name, parameter in parameters.items():
             parameter.data.lerp_(self.original[name], 1 - share)
+
+    def _hold_original_as(self, parameters: Mapping[str, Parameter]) -> None:
+        for name, parameter in parameters.items():
+            self.original[name] = held_as(self.original[name], parameter)
 
     def save(self, folder: Path) -> None:
         """The trained tensors alone, under the network's own names."""
         from safetensors.torch import save_file
 
-        tensors = {name.partition(".")[2]: p.detach().cpu().contiguous() for name, p in self.trained.items()}
+        tensors = {name.partition(".")[2]: p.detach().cpu().contiguous() for name, p in self.parameters().items()}
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / FILE)
+
+
+def _put(parameter: Parameter, value: Tensor) -> None:
+    """Let the parameter hold ``value``; FSDP knows a sharded one by its memory, which therefore has to stay."""
+    if is_sharded(parameter):
+        parameter.data.copy_(value)
+    else:
+        parameter.data = value
 
 
 def attach(pipeline: Any, config: FullSettings, seed: int) -> FullPart:
@@ -77,13 +99,19 @@ def attach(pipeline: Any, config: FullSettings, seed: int) -> FullPart:
     """
     component = family_of(pipeline).network
     pattern = re.compile(config.modules)
-    named = sorted(network_of(pipeline).named_parameters())
-    trained = {f"{component}.{name}": p for name, p in named if pattern.search(name)}
-    if not trained:
+    network = network_of(pipeline)
+    names = sorted(name for name, _ in network.named_parameters() if pattern.search(name))
+    if not names:
         raise ConfigError(
             f"no parameter of the network matches '{config.modules}'", remedy="name a module, e.g. attn2 or to_k"
         )
-    return FullPart(trained, {name: p.detach().clone() for name, p in trained.items()})
+    places = {f"{component}.{name}": _place(network, name) for name in names}
+    return FullPart(places, {name: getattr(*place).detach().clone() for name, place in places.items()})
+
+
+def _place(network: Any, name: str) -> tuple[Any, str]:
+    module, _, attribute = name.rpartition(".")
+    return network.get_submodule(module), attribute
 
 
 _BEFORE: WeakKeyDictionary[Any, dict[str, Tensor]] = WeakKeyDictionary()  # network -> weights that load replaced
