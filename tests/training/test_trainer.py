@@ -78,6 +78,31 @@ def test_a_killed_run_resumes_to_the_bits_of_an_undisturbed_one(
     assert digest_file(tmp_path / "cut" / LORA_FILE) == digest_file(tmp_path / "whole" / LORA_FILE)
 
 
+class Recording(Wrapped):
+    """Keeps the weights that each step starts with."""
+
+    def prepare(self, policy: Policy, slots: Slots) -> None:
+        self.seen = [*getattr(self, "seen", []), {n: p.detach().clone() for n, p in policy.trainable().items()}]
+        self.inner.prepare(policy, slots)
+
+
+def test_a_run_ends_with_the_running_average_of_its_weights(sd15_folder: Path, tmp_path: Path) -> None:
+    """From the weights it began with: halfway to those of each step, in turn."""
+    policy = policy_of(sd15_folder)
+    algorithm = Recording(toy_denoising(policy))
+    Trainer(policy, algorithm, CONFIG, 0, tmp_path).run()
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    weights = [*algorithm.seen, checkpoint.group("policy")]
+    assert len(weights) == CONFIG.steps + 1
+    for name, kept in policy.trainable().items():
+        average = weights[0][name]
+        for later in weights[1:]:
+            average = (average + later[name]) / 2
+        torch.testing.assert_close(kept.detach(), average)
+        assert not torch.equal(kept, weights[-1][name])
+
+
 def test_one_checkpoint_is_kept_and_holds_the_last_step(sd15_folder: Path, tmp_path: Path) -> None:
     train(sd15_folder, tmp_path, CONFIG, toy_denoising)
     assert [p.name for p in (tmp_path / FOLDER).iterdir()] == ["step-00000006.safetensors"]

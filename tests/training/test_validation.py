@@ -105,6 +105,12 @@ def test_a_run_ends_with_the_best_weights(sd15_folder: Path, tmp_path: Path) -> 
     assert all(torch.equal(value, there[name]) for name, value in state(trainer.policy).items())
 
 
+def test_a_run_without_a_better_validation_stops_early(sd15_folder: Path, tmp_path: Path) -> None:
+    trainer = validated(sd15_folder, tmp_path, keep="best", sign=-1.0, steps=20, patience=1)
+    assert trainer.stopped == f"no better validation reward since step {trainer.kept}"
+    assert trainer.step == trainer.kept + 2 < 20
+
+
 def test_a_rising_validation_reward_keeps_the_last_weights(sd15_folder: Path, tmp_path: Path) -> None:
     trainer = validated(sd15_folder, tmp_path, keep="best")
     assert trainer.kept == max(trainer.watch.records, key=lambda record: record["score"])["step"] > 0
