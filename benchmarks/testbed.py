@@ -21,7 +21,7 @@ from likeness.data.shards import read_rows
 from likeness.evaluation.metrics import METRICS
 from likeness.evaluation.prompts import draw_requests, noise_seeds
 from likeness.evaluation.readings import Judges, references_of
-from likeness.models.generator import generate, load_pipeline
+from likeness.models.generator import generate, load_pipeline, pixels_of
 from likeness.models.policy import Policy, make_policy
 from likeness.models.runtime import torch_session
 from likeness.orchestration.drivers import plan_of
@@ -163,7 +163,7 @@ class Eyes:
         images = generate(
             pipeline, [r.prompt for r in self.requests], self.seeds, steps=4, guidance_scale=3.5, batch=16
         )
-        return list((images.permute(0, 2, 3, 1) * 255).round().byte().numpy())
+        return list(pixels_of(images))
 
     def look(self, pipeline: Any, watch: Sequence[str]) -> Record:
         """Mean of each metric over the fixed prompts; ``taste`` is the annotators' true utility of what is shown."""

@@ -103,7 +103,7 @@ def execute(
 ) -> Metrics:
     """Run a step: check its inputs, write to temporary folders, publish all outputs and the metrics at the end.
 
-    A step that fails leaves nothing behind, except for the checkpoints of one that is resumable.
+    A step that fails leaves nothing behind, except for what a resumable one goes on from.
     With ``reuse`` a step whose outputs already come from the same key is not run again.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likeness.core.io import atomic_output, incomplete
-from likeness.models.generator import generate
+from likeness.models.generator import generate, pixels_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ def draw(
                 batch=batch,
                 faces=None if faces is None else faces[part],
             )
-            pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().contiguous().numpy()
+            pixels = pixels_of(images)
             with atomic_output(file, folder=False) as temporary:
                 save_file({_PIXELS: pixels}, temporary)
         yield from pixels

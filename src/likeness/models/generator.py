@@ -16,6 +16,7 @@ from likeness.models.families import family_of, network_of, scale_latents, unsca
 from likeness.models.runtime import quiet_loading
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -85,6 +86,12 @@ def generate(
         )
         images.append(output.images.float().cpu())
     return torch.cat(images)
+
+
+def pixels_of(images: Tensor) -> np.ndarray:
+    """(B, 3, H, W) in [0, 1] as (B, H, W, 3) uint8, what a picture file holds."""
+    pixels: np.ndarray = (images.permute(0, 2, 3, 1) * 255).round().byte().contiguous().cpu().numpy()
+    return pixels
 
 
 def _image_prompt(pipeline: Any, count: int, faces: Tensor | None, guidance_scale: float) -> dict[str, Any]:

@@ -170,14 +170,25 @@ class PolicyGradient:
 
         rows, each = self.round.take(slots), self.settings.times_per_step
         begin = self.round.position(slots) * each
-        conditioning = policy.encode(self.pool.prompts, rows["prompt"])
-        parts = [self._one(policy, rows, rows["order"][:, begin + i], conditioning) for i in range(each)]
+        conditioning, anchor = policy.encode(self.pool.prompts, rows["prompt"]), None
+        if self.settings.kl:
+            with torch.no_grad(), policy.reference():  # text encoders go back too, if they are trained
+                anchor = policy.encode(self.pool.prompts, rows["prompt"])
+        parts = [self._one(policy, rows, rows["order"][:, begin + i], conditioning, anchor) for i in range(each)]
         metrics = {name: torch.stack([p.metrics[name] for p in parts]).mean(0) for name in parts[0].metrics}
         shown = {name: value for name, value in rows.items() if "/" in name}
         return StepOutput(torch.stack([p.loss for p in parts]).mean(0), shown | metrics)
 
-    def _one(self, policy: Policy, rows: dict[str, Tensor], time: Tensor, conditioning: Conditioning) -> StepOutput:
-        """Loss of one step of each trajectory, that at index ``time`` (b,)."""
+    def _one(
+        self,
+        policy: Policy,
+        rows: dict[str, Tensor],
+        time: Tensor,
+        conditioning: Conditioning,
+        anchor: Conditioning | None,
+    ) -> StepOutput:
+        """Loss of one step of each trajectory, that at index ``time`` (b,). ``anchor``: the reference's conditioning,
+        where the policy is held near it."""
         import torch
 
         settings, every = self.settings, torch.arange(len(time))
@@ -195,10 +206,9 @@ class PolicyGradient:
             loss = clipped(log_prob, old, advantage, settings.clip)
         else:
             loss = score_function(log_prob, advantage)
-        if settings.kl:
-            with torch.no_grad(), policy.reference():  # text encoders go back too, if they are trained
-                frozen = policy.encode(self.pool.prompts, rows["prompt"])
-                before = self._transition(policy, x_t, time, frozen)
+        if anchor is not None:
+            with torch.no_grad(), policy.reference():
+                before = self._transition(policy, x_t, time, anchor)
             divergence = gaussian_kl(now.mean, before.mean, now.std)
             loss, metrics["policy/kl"] = loss + settings.kl * divergence, divergence.detach()
         return StepOutput(loss, metrics)

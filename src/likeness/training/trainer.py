@@ -220,7 +220,7 @@ class Trainer:
         if main is None:
             return
         require_processes(self.out, main, self.world.size)
-        own = load_checkpoint(self.out, self.world.rank) or main
+        own = main if self.world.is_main else load_checkpoint(self.out, self.world.rank) or main
 
         def as_held(group: str) -> dict[str, Tensor]:
             return {

@@ -17,7 +17,7 @@ from likeness.core.config import Config
 from likeness.core.errors import ConfigError, did_you_mean
 from likeness.core.seeds import derive_seed
 from likeness.evaluation import canaries
-from likeness.models.generator import generate
+from likeness.models.generator import generate, pixels_of
 from likeness.rewards.compose import REWARDS
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Validator:
         return readings | {f"canary/{name}": value for name, value in self._canaries(images, read).items()}
 
     def _canaries(self, images: Tensor, read: Mapping[str, Tensor]) -> Readings:
-        pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+        pixels = pixels_of(images)
         found = {name: float(measure(pixels).mean()) for name, measure in CANARIES.items()}
         missed = self.terms.metrics(read)
         seen = [1 - float(value.mean()) for name, value in missed.items() if name.startswith("missed/")]
