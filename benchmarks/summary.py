@@ -89,24 +89,13 @@ class Goal:
     def row(self) -> Row:
         """A line of the table of goals."""
         if self.most is not None:
-            return [
-                self.what,
-                f"≤ {self.most}",
-                f"{self.found:.3f}",
-                self.note,
-                yes(self.found <= self.most),
-                self.bench,
-            ]
-        assert self.least is not None
-        reached = yes(self.found >= self.least)
-        if self.low is not None and self.low < self.least <= self.found:
-            reached = "on average; the interval reaches below"
-        return [self.what, f"≥ {self.least}", f"{self.found:.2f}", self.note, reached, self.bench]
-
-
-def yes(reached: bool) -> str:
-    """Or no."""
-    return "yes" if reached else "no"
+            bound, shown, met = f"≤ {self.most}", f"{self.found:.3f}", self.found <= self.most
+        else:
+            assert self.least is not None
+            bound, shown, met = f"≥ {self.least}", f"{self.found:.2f}", self.found >= self.least
+            if met and self.low is not None and self.low < self.least:
+                return [self.what, bound, shown, self.note, "on average; the interval reaches below", self.bench]
+        return [self.what, bound, shown, self.note, "yes" if met else "no", self.bench]
 
 
 def goals() -> str:
