@@ -169,7 +169,7 @@ def retrain(
 
 @app.command()
 def curate(
-    folder: Annotated[Path, typer.Argument(help="Folder of photographs.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs.", readable=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write shards, quarantine and contact sheet to.")],
     pack: Annotated[Path | None, typer.Option(help="Face pack, ROOT/models/NAME; the built one by default.")] = None,
 ) -> None:
