@@ -25,7 +25,7 @@ def report(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "report@2",
+        "report@3",
         config,
         inputs={
             "train": train,

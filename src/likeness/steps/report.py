@@ -98,7 +98,7 @@ def _preferences(preferences: Path, models: dict[str, Path]) -> str:
 
 SPEC = StepSpec(
     name="report",
-    version="2",
+    version="3",
     category="evaluation",
     config=ReportConfig,
     run=report,

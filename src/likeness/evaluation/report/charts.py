@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from math import isfinite
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360, 170, 46, 22, 8
+_WIDTH, _HEIGHT, _BOTTOM, _TOP = 360, 170, 22, 8
+_DIGIT = 7  # widest character of a tick's label
 
 
 def number(value: float) -> str:
@@ -28,10 +29,12 @@ def curve(title: str, steps: Sequence[float], values: Sequence[float]) -> str:
     if high - low < 1e-12:
         low, high = low - 0.5, high + 0.5
     mean = smooth(values, max(1, len(values) // 10))
+    marks = (low, (low + high) / 2, high)
+    left = 6 + _DIGIT * max(len(number(mark)) for mark in marks)
 
     def x(step: float) -> float:
         span = max(steps[-1] - steps[0], 1e-9)
-        return _LEFT + (step - steps[0]) / span * (_WIDTH - _LEFT - 8)
+        return left + (step - steps[0]) / span * (_WIDTH - left - 8)
 
     def y(value: float) -> float:
         return _TOP + (high - value) / (high - low) * (_HEIGHT - _BOTTOM - _TOP)
@@ -40,12 +43,12 @@ def curve(title: str, steps: Sequence[float], values: Sequence[float]) -> str:
         return " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in zip(steps, points, strict=True) if isfinite(v))
 
     ticks = "".join(
-        f'<line x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y(v):.1f}" y2="{y(v):.1f}" class="grid"/>'
-        f'<text x="{_LEFT - 6}" y="{y(v) + 4:.1f}" text-anchor="end">{number(v)}</text>'
-        for v in (low, (low + high) / 2, high)
+        f'<line x1="{left}" x2="{_WIDTH - 8}" y1="{y(v):.1f}" y2="{y(v):.1f}" class="grid"/>'
+        f'<text x="{left - 6}" y="{y(v) + 4:.1f}" text-anchor="end">{number(v)}</text>'
+        for v in marks
     )
     ends = (
-        f'<text x="{_LEFT}" y="{_HEIGHT - 5}">{steps[0]:g}</text>'
+        f'<text x="{left}" y="{_HEIGHT - 5}">{steps[0]:g}</text>'
         f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 5}" text-anchor="end">step {steps[-1]:g}</text>'
     )
     return (
