@@ -174,17 +174,21 @@ def memory() -> Goal:
 
 def engines() -> str:
     """Equal samples, equal CPU time: what each trainer ends with."""
-    rows = []
-    for found in result("against_engines")["summary"]:
+    record, rows = result("against_engines"), []
+    first = min(look["samples"] for run in record["ours"] for look in run if look["samples"])
+    for found in record["summary"]:
         for sampler in ("4 steps", "20 steps, guidance 5"):
             ends = found[sampler]
-            gains = [f"{ends[name]:+.4f}" for name in ("gain", "ours, equal samples", "ours, equal CPU")]
+            equal = (
+                f"{ends['ours, equal samples']:+.4f}" if found["samples"] >= first else f"not looked at before {first}"
+            )
+            gains = [f"{ends['gain']:+.4f}", equal, f"{ends['ours, equal CPU']:+.4f}"]
             rows.append([found["engine"], sampler, found["samples"], f"{found['cpu_seconds']:.0f}", *gains])
     head = ["engine", "judged with", "samples", "CPU s", "its gain", "ours, equal samples", "ours, equal CPU time"]
+    seeds = len(record["ours"])
     return (
-        f"## Against trl 0.22\n\n`python benchmarks/against_engines.py`; gain of the held-out reward, "
-        f"ours at the last of its records within that budget\n\n"
-        f"{table(head, rows)}"
+        f"## Against trl 0.22\n\n`python benchmarks/against_engines.py`; gain of the held-out reward, {seeds} seeds, "
+        f"ours at the last look within that budget\n\n{table(head, rows)}"
     )
 
 
