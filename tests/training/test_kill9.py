@@ -121,10 +121,13 @@ def test_fifty_kills_at_random_moments_lose_nothing(sd15_folder: Path, tmp_path:
     assert in_child(lambda: train(sd15_folder, tmp_path / "timed")) == 0
     whole = time.monotonic() - began
     draw = random.Random(0)
-    killed = 0
-    for number in range(50):
+    killed = number = 0
+    while killed < 50:
+        number += 1
         out = tmp_path / str(number)
         out.mkdir()
-        killed += in_child(lambda out=out: train(sd15_folder, out), draw.uniform(0, 0.9 * whole)) == signal.SIGKILL  # type: ignore[misc]
+        if in_child(lambda out=out: train(sd15_folder, out), draw.uniform(0, whole)) == signal.SIGKILL:  # type: ignore[misc]
+            killed += 1
+        else:
+            whole *= 0.95  # it had ended by itself: the machine was slower when it was timed
         check(sd15_folder, out, expected, saved=False)
-    assert killed > 40
