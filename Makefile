@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY := passive
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo demo-photos test test-all check fix generate lock bench embedded-assets
+.PHONY: help setup demo demo-photos test test-all check fix generate lock bench bench-claims embedded-assets
 
 help: ## Show the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -71,6 +71,9 @@ lock: ## Rewrite constraints.txt from what is installed in .venv.
 
 bench: $(STAMP) ## Wall time, CPU time and peak memory of each step.
 	@$(BIN)/python benchmarks/steps.py --profile $(PROFILE) --out build/benchmarks/$(PROFILE).json
+
+bench-claims: $(STAMP) ## Every claim of a paper, on five seeds or more; CLAIMS="D3 D11" for some (hours for all).
+	@$(BIN)/python benchmarks/claims.py $(CLAIMS)
 
 embedded-assets: $(STAMP) ## Train the embedded models from nothing and put them into assets/embedded (hours).
 	@$(BIN)/likeness run-pipeline --driver dvc --profile embedded

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,18 +96,24 @@ def check(claim: Claim, seeds: int, root: Path) -> dict[str, Any]:
     }
 
 
+def _claims(module: str) -> Mapping[str, Claim]:
+    found: Mapping[str, Claim] = import_module(module).CLAIMS
+    return found
+
+
 def main() -> None:
     """Check the claims named, write their results and print the verdicts."""
-    from claims_alignment import CLAIMS
-
+    # Each module of claims holds CLAIMS, name -> Claim.
+    here = Path(__file__).parent
+    claims = {name: one for file in sorted(here.glob("claims_*.py")) for name, one in _claims(file.stem).items()}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("claims", nargs="*", default=list(CLAIMS), help=f"of {', '.join(CLAIMS)}; all by default")
+    parser.add_argument("claims", nargs="*", default=list(claims), help=f"of {', '.join(claims)}; all by default")
     parser.add_argument("--seeds", type=int, help="how many, instead of the claim's own number")
     parser.add_argument("--root", type=Path, default=Path("build/claims"), help="working folder")
     parser.add_argument("--out", type=Path, default=Path("results/claims"))
     arguments = parser.parse_args()
     for name in arguments.claims:
-        claim = CLAIMS[name]
+        claim = claims[name]
         result = check(claim, arguments.seeds or claim.seeds, arguments.root)
         write_json(arguments.out / f"{name}.json", result)
         print(f"{name}: {result['verdict']} ({claim.statement})")

@@ -8,9 +8,9 @@ import torch
 from likeness.core.errors import UnknownNameError
 from likeness.models.encoders import DualEncoder
 from likeness.rewards.base import Conditions
-from likeness.rewards.bradley_terry import save_heads
 from likeness.rewards.compose import REWARDS, RewardAssets
-from likeness.rewards.heads import HeadConfig, new_head
+from likeness.rewards.learnt_reward import save_heads
+from likeness.rewards.models.head import HeadConfig, new_head
 
 
 def test_registered_rewards_are_built_from_assets_by_name(clip_folder: Path, tmp_path: Path) -> None:

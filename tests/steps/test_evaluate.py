@@ -45,8 +45,8 @@ def _subjects(folder: Path, count: int, seed: int) -> Path:
 
 def _reward(folder: Path, clip: Path) -> Path:
     from likeness.models.encoders import DualEncoder
-    from likeness.rewards.bradley_terry import save_heads
-    from likeness.rewards.heads import HeadConfig, new_head
+    from likeness.rewards.learnt_reward import save_heads
+    from likeness.rewards.models.head import HeadConfig, new_head
 
     encoder = DualEncoder.load(clip)
     torch.manual_seed(0)

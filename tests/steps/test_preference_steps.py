@@ -19,7 +19,7 @@ from likeness.models.embedded.oracle import AttributeReader, build_reader
 from likeness.models.encoders import DualEncoder
 from likeness.preferences.pairs import read_preferences
 from likeness.rewards.base import Conditions
-from likeness.rewards.bradley_terry import BradleyTerryReward
+from likeness.rewards.learnt_reward import LearntReward
 from likeness.steps import generate_candidates, mine_preferences, train_reward
 from likeness.steps.generate_candidates import GenerateCandidatesConfig, draw_prompts, shorten
 from likeness.steps.mine_preferences import MinePreferencesConfig
@@ -162,7 +162,8 @@ def test_metrics_and_card_say_how_far_to_trust_it(rewards: dict[str, dict], work
     metrics = rewards["reward"]
     assert metrics["appeal_accuracy_low"] <= metrics["appeal_accuracy"] <= metrics["appeal_accuracy_high"]
     config = json.loads((workspace / "reward" / "config.json").read_text())
-    assert (config["kind"], config["heads"], config["fold"]) == ("bradley_terry", ["appeal", "structure"], "reward")
+    assert (config["kind"], list(config["heads"]), config["fold"]) == ("learnt", ["appeal", "structure"], "reward")
+    assert config["heads"]["structure"]["model"] == "head"
     card = (workspace / "reward" / "README.md").read_text()
     assert f"{metrics['structure_accuracy']:.3f}" in card
     report = json.loads((workspace / "reward" / "reliability.json").read_text())
@@ -171,7 +172,7 @@ def test_metrics_and_card_say_how_far_to_trust_it(rewards: dict[str, dict], work
 
 def test_the_saved_reward_scores_pictures(rewards: dict[str, dict], workspace: Path, clip_folder: Path) -> None:
     images = torch.rand(2, 3, 64, 64, requires_grad=True)
-    reward = BradleyTerryReward.load(workspace / "judge", DualEncoder.load(clip_folder))
+    reward = LearntReward.load(workspace / "judge", DualEncoder.load(clip_folder))
     value = reward(images, Conditions(("a portrait", "a portrait, smiling")))
     value.sum().backward()
     assert value.shape == (2,)

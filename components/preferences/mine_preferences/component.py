@@ -11,14 +11,28 @@ def mine_preferences(
     preferences: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    votes: dsl.Input[dsl.Dataset] = None,
+    references: dsl.Input[dsl.Dataset] = None,
+    encoder: dsl.Input[dsl.Model] = None,
+    faces: dsl.Input[dsl.Model] = None,
+    reward: dsl.Input[dsl.Model] = None,
 ) -> None:
-    """Collect preference pairs: votes on candidates, and natural pictures against distorted ones."""
+    """Collect preference pairs from every configured source; what gives none is kept apart with its reason."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "mine_preferences@1",
+        "mine_preferences@2",
         config,
-        inputs={"candidates": candidates, "train": train, "oracle": oracle},
+        inputs={
+            "candidates": candidates,
+            "train": train,
+            "oracle": oracle,
+            "votes": votes,
+            "references": references,
+            "encoder": encoder,
+            "faces": faces,
+            "reward": reward,
+        },
         outputs={"preferences": preferences},
         metrics=metrics,
     )

@@ -17,6 +17,7 @@ class ArtifactKind(StrEnum):
     ARRAYS = "arrays"  # NumPy arrays of rendered portraits
     TABLE = "table"  # Parquet tables without pixels
     PREFERENCES = "preferences"  # Parquet pairs: chosen and rejected
+    VOTES = "votes"  # a folder with people's votes (CSV, JSONL, Parquet or an export) and the pictures they name
     MODEL = "model"  # a diffusers, transformers or reward-model folder in safetensors
     LORA = "lora"  # pytorch_lora_weights.safetensors and the run's records
     FACE_PACK = "face_pack"  # an insightface pack: ONNX files in one folder

@@ -18,7 +18,7 @@ from likeness.core.errors import InputError
 
 if TYPE_CHECKING:
     from likeness.models.embedded.oracle import AttributeReader
-    from likeness.rewards.bradley_terry import BradleyTerryReward
+    from likeness.rewards.learnt_reward import LearntReward
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -89,7 +89,7 @@ class Judges:
     """The models that score and were never trained against: recogniser B, the judge reward, the encoder, the oracle."""
 
     faces: Any
-    reward: BradleyTerryReward
+    reward: LearntReward
     oracle: AttributeReader
     batch: int = 32
 
@@ -99,10 +99,10 @@ class Judges:
         from likeness.models.embedded.oracle import AttributeReader
         from likeness.models.encoders import DualEncoder
         from likeness.models.faces.pack import load_pack
-        from likeness.rewards.bradley_terry import BradleyTerryReward
+        from likeness.rewards.learnt_reward import LearntReward
 
         pack = load_pack(faces, det_size, threads, modules=["detection", "recognition"])
-        reward = BradleyTerryReward.load(judge, DualEncoder.load(encoder))
+        reward = LearntReward.load(judge, DualEncoder.load(encoder))
         return cls(pack, reward, AttributeReader.load(oracle))
 
     def embed_faces(self, pictures: Sequence[Pixels]) -> Floats:

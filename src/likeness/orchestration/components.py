@@ -25,6 +25,7 @@ KFP_CLASS = {
     ArtifactKind.TABLE: "Dataset",
     ArtifactKind.ARRAYS: "Dataset",
     ArtifactKind.PREFERENCES: "Dataset",
+    ArtifactKind.VOTES: "Dataset",
     ArtifactKind.MODEL: "Model",
     ArtifactKind.LORA: "Model",
     ArtifactKind.FACE_PACK: "Model",

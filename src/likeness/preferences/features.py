@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from likeness.core.io import digest_bytes
 from likeness.core.seeds import derive_seed
 from likeness.data.images import decode
 from likeness.preferences.pairs import Preference
+from likeness.rewards.pair_features import PairFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,36 +23,6 @@ if TYPE_CHECKING:
 _BATCH = 64
 
 
-@dataclass(frozen=True)
-class PairFeatures:
-    """P pairs. ``chosen``, ``rejected``: (P, F) image features; ``text``: (P, D); ``groups``: P names.
-
-    ``order``: (P,) +1 where the chosen picture was shown first, -1 second, 0 where nobody was shown anything.
-    """
-
-    chosen: Tensor
-    rejected: Tensor
-    text: Tensor
-    order: Tensor
-    groups: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """chosen, rejected, text, order."""
-        return self.chosen, self.rejected, self.text, self.order
-
-    def take(self, index: np.ndarray) -> PairFeatures:
-        """The pairs at ``index`` (P',) int."""
-        import torch
-
-        rows = torch.from_numpy(np.asarray(index, dtype=np.int64))
-        groups = tuple(self.groups[i] for i in index)
-        return PairFeatures(self.chosen[rows], self.rejected[rows], self.text[rows], self.order[rows], groups)
-
-
 def encode_pairs(encoder: DualEncoder, preferences: Sequence[Preference]) -> PairFeatures:
     """Features of ``preferences``, in order."""
     import torch
@@ -58,12 +30,16 @@ def encode_pairs(encoder: DualEncoder, preferences: Sequence[Preference]) -> Pai
     table, rows = _encode_distinct(encoder, [image for p in preferences for image in (p.chosen, p.rejected)])
     index = torch.tensor(rows).view(-1, 2)
     order = [0.0 if p.swapped is None else (-1.0 if p.swapped else 1.0) for p in preferences]
-    return PairFeatures(
+    ratings = [[nan if r is None else r for r in (p.chosen_rating, p.rejected_rating)] for p in preferences]
+    return PairFeatures.of(
         chosen=table[index[:, 0]],
         rejected=table[index[:, 1]],
         text=encoder.texts(p.prompt for p in preferences),
         order=torch.tensor(order),
-        groups=tuple(p.group for p in preferences),
+        groups=[p.group for p in preferences],
+        annotators=[p.annotator for p in preferences],
+        ties=[p.tie for p in preferences],
+        ratings=torch.tensor(ratings, dtype=torch.float32),
     )
 
 

@@ -15,7 +15,7 @@ from likeness.core.seeds import derive_seed
 from likeness.data.shards import IMAGE, with_features, write_table
 
 FILE = "preferences.parquet"
-Kind = Literal["appeal", "structure"]
+Kind = str  # what the vote is about, a lower-case word: appeal, structure, or another that a source brings
 Fold = Literal["reward", "judge"]
 SCHEMA = pa.schema(
     [
@@ -28,6 +28,10 @@ SCHEMA = pa.schema(
         ("group", pa.string()),
         ("strength", pa.float64()),
         ("swapped", pa.bool_()),
+        ("tie", pa.bool_()),
+        ("chosen_rating", pa.float64()),
+        ("rejected_rating", pa.float64()),
+        ("time", pa.string()),
     ]
 )
 
@@ -38,7 +42,8 @@ class Preference:
 
     ``group``: pairs that share it (a prompt, a person) never sit on both sides of a split. ``strength``: share of
     the pair's votes that agree with this one, in (0, 1], None for a single vote. ``swapped``: the chosen picture was
-    shown second; None when nobody was shown anything.
+    shown second; None when nobody was shown anything. ``tie``: neither is better, and which is called chosen means
+    nothing. Ratings: what each picture was given by itself, on one scale. ``time``: of the vote, ISO 8601 in UTC.
     """
 
     prompt: str
@@ -50,6 +55,10 @@ class Preference:
     annotator: str | None = None
     strength: float | None = None
     swapped: bool | None = None
+    tie: bool = False
+    chosen_rating: float | None = None
+    rejected_rating: float | None = None
+    time: str | None = None
 
 
 def fold_of(seed: int, group: str, judge_share: float) -> Fold:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from likeness.core.config import Config
+from likeness.core.errors import InputError
 from likeness.core.registry import Registry
 from likeness.preferences.pairs import Preference
 
@@ -18,7 +19,9 @@ C = TypeVar("C", bound=Config)
 class Material:
     """What a source may draw on: candidate shards, natural training shards, the oracle's folder, and the seed.
 
-    ``judge_share``: share of the groups whose pairs belong to the held-out judge.
+    ``judge_share``: share of the groups whose pairs belong to the held-out judge. ``threads``: of torch. The rest is
+    there if its port is bound: ``votes``, a table or folder of people's votes or events; ``references``, shards of the
+    subject; ``encoder``, ``faces`` and ``reward``, models that score pictures.
     """
 
     candidates: Path
@@ -26,6 +29,35 @@ class Material:
     oracle: Path
     seed: int
     judge_share: float
+    threads: int = 1
+    votes: Path | None = None
+    references: Path | None = None
+    encoder: Path | None = None
+    faces: Path | None = None
+    reward: Path | None = None
+
+    def need(self, port: str, source: str) -> Path:
+        """What is bound to ``port``.
+
+        Raises:
+            InputError: nothing is.
+        """
+        found: Path | None = getattr(self, port)
+        if found is None:
+            raise InputError(
+                f"the source '{source}' reads '{port}', and nothing is bound to it",
+                remedy=f"bind {port}=PATH, or take '{source}' out of mine_preferences.sources",
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """What gave no pair: ``row``, its plain values, and ``reason``, a code such as ``self_pair``."""
+
+    reason: str
+    row: Mapping[str, Any]
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +66,7 @@ class Mined:
 
     preferences: list[Preference]
     truth: Mapping[str, Any] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

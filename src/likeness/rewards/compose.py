@@ -13,8 +13,8 @@ from likeness.core.config import Config
 from likeness.core.registry import Registry
 from likeness.models.encoders import DualEncoder
 from likeness.rewards.base import Reward
-from likeness.rewards.bradley_terry import BradleyTerryReward
 from likeness.rewards.identity import IdentityReward
+from likeness.rewards.learnt_reward import LearntReward
 from likeness.rewards.text import TextReward
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class RewardAssets:
         return int(self.identity.embedder.embed(torch.zeros(1, 3, 8, 8), nowhere).shape[1])
 
     @cached_property
-    def learnt(self) -> BradleyTerryReward:
-        return BradleyTerryReward.load(self.reward, self.dual_encoder)
+    def learnt(self) -> LearntReward:
+        return LearntReward.load(self.reward, self.dual_encoder)
 
 
 REWARDS: Registry[Callable[[RewardAssets], Reward]] = Registry("reward", builtin=("likeness.rewards.compose",))

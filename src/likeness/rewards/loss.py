@@ -8,11 +8,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """-log sigma(r_w - r_l), ID-Aligner (2404.15449) eq 5.
+def bradley_terry_loss(
+    chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0, smoothing: Tensor | float = 0.0
+) -> Tensor:
+    """(1 - e) l(r_w - r_l - m) + e l(r_l - r_w - m), l(x) = -log sigma(x); ID-Aligner (2404.15449) eq 5 at m = e = 0.
 
-    ``chosen``, ``rejected``: (B,) rewards. Returns (B,), log 2 where both are equal.
+    ``chosen``, ``rejected``: (B,) rewards. ``margin`` m and ``smoothing`` e, (B,) or one number: Secrets of RLHF II
+    (2401.06080), eqs 8 and 9. Returns (B,), log 2 where both rewards are equal and m = 0.
     """
     import torch.nn.functional as F
 
-    return F.softplus(rejected - chosen)
+    gap = rejected - chosen
+    return (1 - smoothing) * F.softplus(gap + margin) + smoothing * F.softplus(margin - gap)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from likeness.preferences.pairs import Preference, of_kind, write_preferences
 from likeness.preferences.sources import SOURCES, Material
 
 ANNOTATORS = "annotators.json"
+QUARANTINE = "quarantine.json"
 
 
 class MinePreferencesConfig(Config):
@@ -41,30 +44,59 @@ class MinePreferencesConfig(Config):
 
 
 def mine_preferences(
-    config: MinePreferencesConfig, candidates: Path, train: Path, oracle: Path, preferences: Path
+    config: MinePreferencesConfig,
+    candidates: Path,
+    train: Path,
+    oracle: Path,
+    votes: Path | None,
+    references: Path | None,
+    encoder: Path | None,
+    faces: Path | None,
+    reward: Path | None,
+    preferences: Path,
 ) -> Metrics:
-    """Collect preference pairs: votes on candidates, and natural pictures against distorted ones."""
+    """Collect preference pairs from every configured source; what gives none is kept apart with its reason."""
     from likeness.models.runtime import torch_session
 
     torch_session(config.seed, config.threads)
-    material = Material(candidates, train, oracle, config.seed, config.judge_share)
+    material = Material(
+        candidates,
+        train,
+        oracle,
+        config.seed,
+        config.judge_share,
+        config.threads,
+        votes=votes,
+        references=references,
+        encoder=encoder,
+        faces=faces,
+        reward=reward,
+    )
     found: list[Preference] = []
+    apart: list[dict[str, Any]] = []
     truth: dict[str, Any] = {}
     for name, settings in config.sources.items():
         source = SOURCES.get(name)
         mined = source.mine(parse_config(source.config, settings, f"sources.{name}"), material)
         found += mined.preferences
         truth |= {name: dict(mined.truth)}
+        apart += [{"source": name, **asdict(one)} for one in mined.quarantined]
+    reasons = Counter(str(one["reason"]) for one in apart)
     if not found:
-        raise InputError("no source gave any preference pair", remedy="name at least one source under 'sources'")
+        why = ", ".join(f"{count} x {reason}" for reason, count in sorted(reasons.items()))
+        raise InputError(
+            "no source gave any preference pair" + (f" ({why})" if why else ""),
+            remedy="mend the rows named, or name another source under 'sources'",
+        )
     write_preferences(preferences, found)
     write_json(preferences / ANNOTATORS, truth)
-    return _metrics(found)
+    write_json(preferences / QUARANTINE, apart)
+    return _metrics(found) | {"quarantined": len(apart)} | {f"quarantined_{r}": n for r, n in sorted(reasons.items())}
 
 
 def _metrics(found: Sequence[Preference]) -> Metrics:
     metrics: Metrics = {"pairs": len(found)}
-    for kind in ("appeal", "structure"):
+    for kind in sorted({"appeal", "structure", *(p.kind for p in found)}):
         for fold in ("reward", "judge"):
             metrics[f"{kind}_{fold}_pairs"] = sum(p.fold == fold for p in found if p.kind == kind)
     shown = [not p.swapped for p in of_kind(found, "appeal") if p.swapped is not None]
@@ -77,11 +109,21 @@ def _metrics(found: Sequence[Preference]) -> Metrics:
 
 SPEC = StepSpec(
     name="mine_preferences",
-    version="1",
+    version="2",
     category="preferences",
     config=MinePreferencesConfig,
     run=mine_preferences,
-    inputs={"candidates": ArtifactKind.SHARDS, "train": ArtifactKind.SHARDS, "oracle": ArtifactKind.MODEL},
+    inputs={
+        "candidates": ArtifactKind.SHARDS,
+        "train": ArtifactKind.SHARDS,
+        "oracle": ArtifactKind.MODEL,
+        "votes": ArtifactKind.VOTES,
+        "references": ArtifactKind.SHARDS,
+        "encoder": ArtifactKind.MODEL,
+        "faces": ArtifactKind.FACE_PACK,
+        "reward": ArtifactKind.MODEL,
+    },
+    optional=frozenset({"votes", "references", "encoder", "faces", "reward"}),
     outputs={"preferences": ArtifactKind.PREFERENCES},
     resources=Resources(cpu=2, memory_gb=8),
 )

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, field_validator
 
 from likeness.core.artifact import ArtifactKind
-from likeness.core.config import Config
-from likeness.core.errors import InputError
+from likeness.core.config import Config, parse_config
+from likeness.core.errors import ConfigError, InputError
 from likeness.core.io import write_json, write_text
+from likeness.core.registry import Registry
 from likeness.core.seeds import derive_seed
 from likeness.core.step import Metrics, Resources, StepSpec
 from likeness.preferences.card import reward_card
 from likeness.preferences.features import encode_pairs, split_by_group
-from likeness.preferences.fit import FitConfig, Fitted, fit_head, margins
 from likeness.preferences.pairs import Fold, Kind, Preference, of_kind, read_preferences
 from likeness.preferences.reliability import reliability
-from likeness.rewards.heads import Head, HeadConfig
+from likeness.preferences.treatments.base import TREATMENTS, treat
+from likeness.rewards.fit import FitConfig
+from likeness.rewards.learnt import REWARD_MODELS, FitData, Fitted, Scorer, margins
+from likeness.rewards.pair_features import PairFeatures
 
 if TYPE_CHECKING:
     from likeness.models.encoders import DualEncoder
@@ -28,34 +32,70 @@ _LEAST_GROUPS = 6
 
 
 class TrainRewardConfig(Config):
-    """``fold``: whose votes to learn from. ``validation`` and ``test``: shares of the groups held out."""
+    """``fold``: whose votes to learn from. ``validation`` and ``test``: shares of the groups held out.
+
+    ``models``: kind of preference -> {name on the plug-point ``reward_model``: its settings}. ``treatments``: kind ->
+    what is done to its training labels first, in order, each {name on the plug-point ``treatment``: its settings}.
+    """
 
     seed: int = 0
     threads: int = Field(default=2, ge=1)
     fold: Fold = "reward"
     validation: float = Field(default=0.15, gt=0, lt=0.5)
     test: float = Field(default=0.2, gt=0, lt=0.5)
-    appeal: HeadConfig = HeadConfig(text=True)
-    structure: HeadConfig = HeadConfig(text=False)
+    models: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(
+        default={"appeal": {"head": {"text": True}}, "structure": {"head": {"text": False}}}, validate_default=True
+    )
+    treatments: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {}
     fit: FitConfig = FitConfig()
+
+    @field_validator("models")
+    @classmethod
+    def _resolve(cls, given: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+        """Each model's settings with its defaults filled in, so that the run's key holds every value."""
+        return {kind: _one(REWARD_MODELS, chosen, f"models.{kind}") for kind, chosen in sorted(given.items())}
+
+    @field_validator("treatments")
+    @classmethod
+    def _resolve_treatments(
+        cls, given: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]]
+    ) -> dict[str, tuple[dict[str, dict[str, Any]], ...]]:
+        return {
+            kind: tuple(_one(TREATMENTS, one, f"treatments.{kind}") for one in chosen)
+            for kind, chosen in sorted(given.items())
+        }
+
+
+def _one(registry: Registry[Any], chosen: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, dict[str, Any]]:
+    """``{name: settings}`` with the settings complete.
+
+    Raises:
+        ConfigError: not exactly one name.
+    """
+    if len(chosen) != 1:
+        raise ConfigError(f"{where} names {len(chosen)} of them", remedy=f"{where}: {{NAME: {{...}}}}, one name")
+    ((name, settings),) = chosen.items()
+    return {name: parse_config(registry.get(name).config, settings, f"{where}.{name}").model_dump(mode="json")}
 
 
 def train_reward(config: TrainRewardConfig, preferences: Path, encoder: Path, reward: Path) -> Metrics:
     """Learn what the annotators of one fold prefer, and what undistorted geometry looks like."""
     from likeness.models.encoders import DualEncoder
     from likeness.models.runtime import torch_session
-    from likeness.rewards.bradley_terry import save_heads
+    from likeness.rewards.learnt_reward import save_heads
 
     torch_session(config.seed, config.threads)
     pairs = read_preferences(preferences, config.fold)
     dual = DualEncoder.load(encoder)
-    kinds: dict[Kind, HeadConfig] = {"appeal": config.appeal, "structure": config.structure}
-    heads: dict[str, Head] = {}
+    heads: dict[str, Scorer] = {}
     report: dict[str, dict[str, Any]] = {}
-    for kind, head in kinds.items():
-        fitted, numbers = _fit(config, head, kind, of_kind(pairs, kind), dual)
-        heads[kind], report[kind] = fitted.head, numbers
-    save_heads(reward, heads, dual, {"fold": config.fold, "seed": config.seed})
+    names = {kind: next(iter(chosen)) for kind, chosen in config.models.items()}
+    # A model that fuses the others has to find them fitted.
+    for kind in sorted(names, key=lambda kind: (REWARD_MODELS.get(names[kind]).fuses, kind)):
+        fitted, report[kind] = _fit(config, kind, of_kind(pairs, kind), dual, heads)
+        heads[kind] = fitted.scorer
+    report = {kind: report[kind] for kind in names}
+    save_heads(reward, {kind: heads[kind] for kind in names}, dual, {"fold": config.fold, "seed": config.seed}, names)
     write_json(reward / "reliability.json", report)
     write_text(reward / "README.md", reward_card(config.fold, dual.digest, report))
     flat = {f"{kind}_{name}": value for kind, numbers in report.items() for name, value in numbers.items()}
@@ -63,9 +103,13 @@ def train_reward(config: TrainRewardConfig, preferences: Path, encoder: Path, re
 
 
 def _fit(
-    config: TrainRewardConfig, head: HeadConfig, kind: Kind, pairs: Sequence[Preference], encoder: DualEncoder
+    config: TrainRewardConfig,
+    kind: Kind,
+    pairs: Sequence[Preference],
+    encoder: DualEncoder,
+    heads: Mapping[str, Scorer],
 ) -> tuple[Fitted, dict[str, Any]]:
-    """One head and its reliability numbers on the test groups.
+    """One model and its reliability numbers on the test groups.
 
     Raises:
         InputError: too few groups to hold any out.
@@ -79,22 +123,24 @@ def _fit(
     split = split_by_group(groups, config.validation, config.test, derive_seed(config.seed, kind))
     features = encode_pairs(encoder, pairs)
     train, validation, test = (features.take(rows) for rows in (split.train, split.validation, split.test))
-    fitted = fit_head(head, config.fit, train, validation, derive_seed(config.seed, config.fold, kind))
-    numbers = reliability(margins(fitted.head, test).numpy(), test.groups, config.seed)
-    return fitted, {
-        **numbers,
-        "train_pairs": len(train),
-        "epochs": fitted.epochs,
-        "best_epoch": fitted.best_epoch,
-        "validation_loss": round(fitted.validation_loss, 6),
-        "temperature": round(fitted.head.temperature, 6),
-        "position_bias": round(fitted.position_bias / fitted.head.temperature, 6),
-    }
+    ((name, settings),) = config.models[kind].items()
+    model = REWARD_MODELS.get(name)
+    chosen = model.config.model_validate(settings)
+
+    def fit(train: PairFeatures, seed: int) -> Fitted:
+        return model.fit(chosen, config.fit, FitData(train, validation, seed, heads))
+
+    seed = derive_seed(config.seed, config.fold, kind)
+    treated, notes = treat(config.treatments.get(kind, ()), train, fit, seed)
+    fitted = fit(treated, seed)
+    test = test.take(np.flatnonzero(test.smoothing.numpy() < 0.5))  # a tie has no winner to predict
+    numbers = reliability(margins(fitted.scorer, test).numpy(), test.groups, config.seed)
+    return fitted, {**numbers, "train_pairs": len(treated), **fitted.record, **notes}
 
 
 SPEC = StepSpec(
     name="train_reward",
-    version="2",
+    version="3",
     category="preferences",
     config=TrainRewardConfig,
     run=train_reward,

@@ -141,12 +141,13 @@ def wanted(folder: Path | None, kinds: Sequence[Kind]) -> list[Preference]:
         )
     found = read_preferences(folder, fold="reward")
     for kind in kinds:
-        if all(preference.kind != kind for preference in found):
+        if all(preference.kind != kind or preference.tie for preference in found):
             raise InputError(
                 f"{folder} holds no pairs of kind '{kind}' in the fold 'reward'",
                 remedy=f"take '{kind}' out of losses.{NAME}.kinds, or name a source of it in mine_preferences",
             )
-    return [preference for preference in found if preference.kind in kinds]
+    # Ties say nothing about which of two to prefer (D3PO, 2311.13231, masks them as well).
+    return [preference for preference in found if preference.kind in kinds and not preference.tie]
 
 
 ALGORITHMS.add(NAME, AlgorithmSpec(PairedSettings, Paired.build), __name__)

@@ -1,4 +1,4 @@
-"""A learnt reward: Bradley-Terry heads on the frozen dual encoder, differentiable down to the pixels."""
+"""A learnt reward: one scorer a kind of preference on the frozen dual encoder, differentiable down to the pixels."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from likeness.core.errors import InputError, UnknownNameError, did_you_mean
 from likeness.core.io import read_json, write_json
 from likeness.models.encoders import DualEncoder
 from likeness.rewards.base import Conditions, Plain
-from likeness.rewards.heads import Head, HeadConfig
+from likeness.rewards.learnt import REWARD_MODELS, Scorer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "reward.safetensors"
 CONFIG = "config.json"
-KIND = "bradley_terry"
+KIND = "learnt"
 
 
 @dataclass(frozen=True)
-class BradleyTerryReward(Plain):
+class LearntReward(Plain):
     """Called, it is the sum of its heads (ID-Aligner eq 6: R_aes = R_appeal + R_struct)."""
 
     encoder: DualEncoder
-    heads: Mapping[str, Head]
+    heads: Mapping[str, Scorer]
     differentiable: bool = True
 
     @classmethod
-    def load(cls, folder: Path, encoder: DualEncoder) -> BradleyTerryReward:
+    def load(cls, folder: Path, encoder: DualEncoder) -> LearntReward:
         """Load what :func:`save_heads` wrote, on the encoder it was trained on.
 
         Raises:
@@ -48,12 +48,13 @@ class BradleyTerryReward(Plain):
             )
         state = load_file(folder / WEIGHTS)
         heads = {}
-        for name, settings in config["heads_config"].items():
+        for name, one in config["heads"].items():
             part = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
-            heads[name] = Head.from_state(HeadConfig(**settings), part, encoder.dimension)
+            model = REWARD_MODELS.get(one["model"])
+            heads[name] = model.load(model.config.model_validate(one["settings"]), part, encoder.dimension)
         return cls(encoder, heads)
 
-    def only(self, *names: str) -> BradleyTerryReward:
+    def only(self, *names: str) -> LearntReward:
         """The same reward with these heads alone.
 
         Raises:
@@ -75,16 +76,27 @@ class BradleyTerryReward(Plain):
         return torch.stack(list(self.scores(images, conditions.prompts).values())).sum(dim=0)
 
 
-def save_heads(folder: Path, heads: Mapping[str, Head], encoder: DualEncoder, record: Mapping[str, Any]) -> None:
-    """Write ``reward.safetensors`` and ``config.json``; ``record`` adds entries to the latter."""
+def save_heads(
+    folder: Path,
+    heads: Mapping[str, Scorer],
+    encoder: DualEncoder,
+    record: Mapping[str, Any],
+    models: Mapping[str, str] | None = None,
+) -> None:
+    """Write ``reward.safetensors`` and ``config.json``; ``record`` adds entries to the latter.
+
+    ``models``: head -> its name on the plug-point ``reward_model``, ``head`` where none is given.
+    """
     from safetensors.torch import save_file
 
     state = {f"{name}.{key}": value for name, head in heads.items() for key, value in head.state().items()}
     save_file({key: value.contiguous().clone() for key, value in sorted(state.items())}, folder / WEIGHTS)
     config = {
         "kind": KIND,
-        "heads": list(heads),
-        "heads_config": {name: head.config.model_dump(mode="json") for name, head in heads.items()},
+        "heads": {
+            name: {"model": (models or {}).get(name, "head"), "settings": head.config.model_dump(mode="json")}
+            for name, head in heads.items()
+        },
         "embedding_dim": encoder.dimension,
         "feature_dim": encoder.feature_dimension,
         "encoder_digest": encoder.digest,

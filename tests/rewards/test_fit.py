@@ -10,10 +10,12 @@ import torch
 
 from likeness.core.errors import TrainingError
 from likeness.preferences.choice import Annotator, ceiling
-from likeness.preferences.features import PairFeatures, split_by_group
-from likeness.preferences.fit import FitConfig, fit_head, margins
+from likeness.preferences.features import split_by_group
 from likeness.preferences.reliability import group_interval, reliability
-from likeness.rewards.heads import HeadConfig
+from likeness.rewards.fit import FitConfig
+from likeness.rewards.learnt import FitData, margins
+from likeness.rewards.models.head import HeadConfig, fit_head
+from likeness.rewards.pair_features import PairFeatures
 
 WIDTH, TEXT = 24, 8
 FIT = FitConfig(epochs=30, patience=8, batch=256, learning_rate=1e-2)
@@ -30,7 +32,7 @@ def votes(count: int, seed: int, **changes: float) -> tuple[PairFeatures, Annota
     utility = np.stack([annotator.utility(side, names) for side in shown])
     first = rng.random(count) < annotator.probability_first(utility[0], utility[1])
     chosen, rejected = np.where(first[:, None], shown, shown[::-1])
-    pairs = PairFeatures(
+    pairs = PairFeatures.of(
         torch.tensor(chosen, dtype=torch.float32),
         torch.tensor(rejected, dtype=torch.float32),
         torch.nn.functional.normalize(torch.ones(count, TEXT)),
@@ -43,8 +45,8 @@ def votes(count: int, seed: int, **changes: float) -> tuple[PairFeatures, Annota
 def accuracy(train: PairFeatures, test: PairFeatures, fit: FitConfig = FIT, head: HeadConfig = HEAD) -> float:
     half = np.arange(len(train))
     cut = int(0.8 * len(train))
-    fitted = fit_head(head, fit, train.take(half[:cut]), train.take(half[cut:]), seed=0)
-    return float((margins(fitted.head, test) > 0).float().mean())
+    fitted = fit_head(head, fit, FitData(train.take(half[:cut]), train.take(half[cut:]), seed=0))
+    return float((margins(fitted.scorer, test) > 0).float().mean())
 
 
 def flipped(pairs: PairFeatures, rate: float, seed: int = 0) -> PairFeatures:
@@ -64,10 +66,10 @@ def test_a_known_taste_is_recovered_to_the_annotators_own_ceiling() -> None:
 
 def test_the_learnt_reward_orders_pictures_as_the_taste_does() -> None:
     train, _, _ = votes(1500, seed=0)
-    fitted = fit_head(HEAD, FIT, train.take(np.arange(1200)), train.take(np.arange(1200, 1500)), seed=0)
+    fitted = fit_head(HEAD, FIT, FitData(train.take(np.arange(1200)), train.take(np.arange(1200, 1500)), seed=0))
     pictures = torch.randn(500, WIDTH)
     with torch.no_grad():
-        learnt = fitted.head(pictures, torch.zeros(500, TEXT))
+        learnt = fitted.scorer(pictures, torch.zeros(500, TEXT))
     true = pictures[:, 0] - pictures[:, 1]
     assert torch.corrcoef(torch.stack([learnt, true]))[0, 1] > 0.95
 
@@ -89,14 +91,12 @@ def test_flipped_labels_hurt() -> None:
 
 def test_the_position_term_finds_the_bias_and_frees_the_reward_of_it() -> None:
     train, annotator, _ = votes(1500, seed=0, position_bias=1.0)
-    fitted = fit_head(HEAD, FIT, train.take(np.arange(1200)), train.take(np.arange(1200, 1500)), seed=0)
-    assert fitted.position_bias / fitted.head.temperature == pytest.approx(annotator.position_bias, abs=0.35)
+    fitted = fit_head(HEAD, FIT, FitData(train.take(np.arange(1200)), train.take(np.arange(1200, 1500)), seed=0))
+    assert fitted.record["position_bias"] == pytest.approx(annotator.position_bias, abs=0.35)
     without = fit_head(
         HEAD,
         FIT.model_copy(update={"position_term": False}),
-        train.take(np.arange(1200)),
-        train.take(np.arange(1200, 1500)),
-        seed=0,
+        FitData(train.take(np.arange(1200)), train.take(np.arange(1200, 1500)), seed=0),
     )
     assert without.position_bias == 0
 
@@ -107,7 +107,7 @@ def test_a_taste_that_depends_on_the_prompt_needs_the_text() -> None:
     a, b = torch.randn(2, 1600, WIDTH) * WIDTH**-0.5
     wins = ((a - b)[:, :2] * text[:, :2]).sum(1) > 0  # prompt i asks for feature i
     chosen, rejected = torch.where(wins[:, None], a, b), torch.where(wins[:, None], b, a)
-    pairs = PairFeatures(chosen, rejected, text, torch.zeros(1600), tuple(str(i) for i in range(1600)))
+    pairs = PairFeatures.of(chosen, rejected, text, torch.zeros(1600), tuple(str(i) for i in range(1600)))
     train, test = pairs.take(np.arange(1000)), pairs.take(np.arange(1000, 1600))
     blind = accuracy(train, test)
     reading = accuracy(train, test, head=HeadConfig(hidden=16, text=True))
@@ -117,12 +117,12 @@ def test_a_taste_that_depends_on_the_prompt_needs_the_text() -> None:
 def test_calibration_makes_confidence_equal_frequency() -> None:
     train, _, _ = votes(1500, seed=0)
     test, _, _ = votes(3000, seed=1)
-    fitted = fit_head(HEAD, FIT, train.take(np.arange(1000)), train.take(np.arange(1000, 1500)), seed=0)
-    report = reliability(margins(fitted.head, test).numpy(), test.groups, seed=0)
+    fitted = fit_head(HEAD, FIT, FitData(train.take(np.arange(1000)), train.take(np.arange(1000, 1500)), seed=0))
+    report = reliability(margins(fitted.scorer, test).numpy(), test.groups, seed=0)
     assert report["calibration_error"] < 0.05
     pictures = torch.cat([train.chosen, train.rejected])
     with torch.no_grad():
-        assert fitted.head(pictures, torch.zeros(3000, TEXT)).mean().abs() < 0.2  # the average picture is worth 0
+        assert fitted.scorer(pictures, torch.zeros(3000, TEXT)).mean().abs() < 0.2  # the average picture is worth 0
 
 
 def test_equal_seeds_give_equal_weights_whatever_was_drawn_before() -> None:
@@ -130,8 +130,8 @@ def test_equal_seeds_give_equal_weights_whatever_was_drawn_before() -> None:
     states = []
     for _ in range(2):
         torch.rand(7)
-        fitted = fit_head(HEAD, FIT, train.take(np.arange(160)), train.take(np.arange(160, 200)), seed=5)
-        states.append(fitted.head.state())
+        fitted = fit_head(HEAD, FIT, FitData(train.take(np.arange(160)), train.take(np.arange(160, 200)), seed=5))
+        states.append(fitted.scorer.state())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_says_so() -> None:
     train, _, _ = votes(40, seed=0)
     broken = replace(train, chosen=train.chosen * float("nan"))
     with pytest.raises(TrainingError, match="not finite"):
-        fit_head(HEAD, FIT, broken, broken, seed=0)
+        fit_head(HEAD, FIT, FitData(broken, broken, seed=0))
 
 
 def test_no_group_is_in_two_parts() -> None:

@@ -1,15 +1,18 @@
-"""Heads on the frozen dual encoder: what an image is worth, from its features and, if asked, its prompt's.
+"""Reward model ``head``: Bradley-Terry on the frozen dual encoder (ID-Aligner, 2404.15449, eq. 5).
 
-Shapes: B samples, F image features, D joint embedding (the first D of the F).
+What an image is worth, from its features and, if asked, its prompt's. Shapes: B samples, F image features, D joint
+embedding (the first D of the F).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from likeness.core.config import Config
+from likeness.rewards.fit import FitConfig, calibration, descend, pair_loss
+from likeness.rewards.learnt import REWARD_MODELS, FitData, Fitted, RewardModel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,3 +83,34 @@ def new_head(config: HeadConfig, mean: Tensor, std: Tensor, dimension: int, drop
         nn.Dropout(dropout), nn.Linear(inputs, config.hidden), nn.GELU(), nn.Linear(config.hidden, 1, bias=False)
     )
     return Head(config, net, mean, std)
+
+
+def fit_head(config: HeadConfig, fit: FitConfig, data: FitData) -> Fitted:
+    """Minimise -log sigma(r_w - r_l + b·order); ``position_bias`` is b, the log-odds of the picture shown first.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    import torch
+    from torch import nn
+
+    train = data.train
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(data.seed)
+        pictures = torch.cat([train.chosen, train.rejected])
+        head = new_head(config, pictures.mean(0), pictures.std(0) + 1e-4, train.text.shape[1], fit.dropout)
+        bias = nn.Parameter(torch.zeros(()))
+        groups: list[dict[str, Any]] = [{"params": list(head.net.parameters())}]
+        if fit.position_term:
+            # One number against thousands: at the weights' rate it would not arrive before the early stop.
+            groups.append({"params": [bias], "weight_decay": 0.0, "lr": 10 * fit.learning_rate})
+        module = nn.Module()
+        module.net, module.bias = head.net, bias
+        went = descend(module, lambda pairs: pair_loss(head.raw, pairs, bias), fit, train, data.validation, groups)
+    scale = calibration(head.raw, train, data.validation)
+    head.centre, head.temperature = scale.centre, scale.temperature
+    shown = round(float(bias) / head.temperature, 6)
+    return Fitted(head, {**went.record, "temperature": round(head.temperature, 6), "position_bias": shown})
+
+
+REWARD_MODELS.add("head", RewardModel(HeadConfig, fit_head, Head.from_state), __name__)

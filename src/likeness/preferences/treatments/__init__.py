@@ -1,0 +1,1 @@
+"""Label treatments: one file each, on the plug-point ``treatment``."""

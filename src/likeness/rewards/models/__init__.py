@@ -1,0 +1,1 @@
+"""Reward models: one file each, on the plug-point ``reward_model``."""
