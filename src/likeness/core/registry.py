@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
 from likeness.core.errors import DuplicateNameError, UnknownNameError, did_you_mean
@@ -16,7 +17,8 @@ class Registry(Generic[T]):
     """Names to objects on one plug-point.
 
     Built-in modules are named at construction and imported at the first look-up, so neither import order nor
-    importing heavy libraries matters; other packages add theirs through the entry-point group ``likeness.KIND``.
+    importing heavy libraries matters; ``package.*`` stands for every module of that package. Other packages add theirs
+    through the entry-point group ``likeness.KIND``.
     """
 
     def __init__(self, kind: str, builtin: tuple[str, ...] = ()) -> None:
@@ -53,8 +55,11 @@ class Registry(Generic[T]):
         if self._loaded:
             return
         self._loaded = True
-        for module in self._builtin:
-            import_module(module)
+        for name in self._builtin:
+            package = import_module(name.removesuffix(".*"))
+            if name.endswith(".*"):
+                for found in iter_modules(package.__path__, f"{package.__name__}."):
+                    import_module(found.name)
         for point in entry_points(group=f"likeness.{self.kind}"):
             self.add(point.name, point.load(), point.value.partition(":")[0])
 

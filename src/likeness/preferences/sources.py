@@ -78,5 +78,6 @@ class Source(Generic[C]):
 
 
 SOURCES: Registry[Source[Any]] = Registry(
-    "source", builtin=("likeness.preferences.annotators", "likeness.preferences.distortions")
+    "source",
+    builtin=("likeness.preferences.annotators", "likeness.preferences.distortions", "likeness.preferences.mining.*"),
 )

@@ -66,7 +66,7 @@ class RewardModel(Generic[C]):
     fuses: bool = False
 
 
-REWARD_MODELS: Registry[RewardModel[Any]] = Registry("reward_model", builtin=("likeness.rewards.models.head",))
+REWARD_MODELS: Registry[RewardModel[Any]] = Registry("reward_model", builtin=("likeness.rewards.models.*",))
 
 
 def margins(scorer: Callable[[Tensor, Tensor], Tensor], pairs: PairFeatures) -> Tensor:

@@ -35,7 +35,7 @@ class Treatment(Generic[C]):
     treat: Callable[[C, PairFeatures, Refit, int], Treated]
 
 
-TREATMENTS: Registry[Treatment[Any]] = Registry("treatment", builtin=())
+TREATMENTS: Registry[Treatment[Any]] = Registry("treatment", builtin=("likeness.preferences.treatments.*",))
 
 
 def treat(

@@ -1,0 +1,1 @@
+"""Preference sources beyond votes by simulated annotators: one file each, on the plug-point ``source``."""
