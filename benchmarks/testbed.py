@@ -91,14 +91,17 @@ class Testbed:
         """What watches."""
         return Eyes(self)
 
-    def run(self, name: str, settings: Mapping[str, Any], *, every: int, watch: Sequence[str]) -> list[Record]:
+    def run(
+        self, name: str, settings: Mapping[str, Any], *, every: int, watch: Sequence[str], eyes: Eyes | None = None
+    ) -> list[Record]:
         """Train by ``settings`` on top of the demo's, watching every ``every`` steps; returns a record each time.
 
-        ``watch``: names that :meth:`Eyes.look` knows. Records also hold the step and the work done so far. A finished
-        run is kept under its name and settings.
+        ``watch``: names that :meth:`Eyes.look` knows, of ``eyes`` if others than the usual. Records also hold the step
+        and the work done so far. A finished run is kept under its name and settings.
         """
         config = self._config(settings, every)
-        key = digest_bytes(canonical_json([config.model_dump(mode="json"), list(watch)]).encode())[:16]
+        seen = [config.model_dump(mode="json"), list(watch), *([len(eyes.requests)] if eyes else [])]
+        key = digest_bytes(canonical_json(seen).encode())[:16]
         file = self.plan.root / "runs" / f"{name}-{key}.json"
         if file.is_file():
             kept: list[Record] = json.loads(file.read_text("utf-8"))
@@ -107,7 +110,9 @@ class Testbed:
         policy = make_policy(load_pipeline(self.plan.sources["base_model"]), config.adapters(), self.seed)
         bench = Bench(config, self.seed, policy, self.material, self.assets)
         out = file.with_suffix("")
-        trainer = Trainer(policy, bench.algorithm(), config, self.seed, out, self._watcher(policy, watch))
+        trainer = Trainer(
+            policy, bench.algorithm(), config, self.seed, out, self._watcher(policy, watch, eyes or self.eyes)
+        )
         trainer.run()
         write_json(file, trainer.watch.records)
         return trainer.watch.records
@@ -137,18 +142,24 @@ class Testbed:
         chosen = {"recipe": "denoising_lora", **same, **settings, "validation": {"every": every}}
         return FinetuneConfig.model_validate(chosen)
 
-    def _watcher(self, policy: Policy, watch: Sequence[str]) -> Callable[[], Record]:
+    def _watcher(self, policy: Policy, watch: Sequence[str], eyes: Eyes) -> Callable[[], Record]:
         def look() -> Record:
             work = {name: float(value) for name, value in policy.counts.as_dict().items()}
-            return {"score": 0.0, **work, **self.eyes.look(policy.pipeline, watch)}
+            return {"score": 0.0, **work, **eyes.look(policy.pipeline, watch)}
 
         return look
 
 
 class Eyes:
-    """The judges, and the prompts and noises they always look at."""
+    """The judges, and the prompts and noises they always look at. ``own``: what else a claim wants to see, by name."""
 
-    def __init__(self, bed: Testbed, prompts: int = 48) -> None:
+    def __init__(
+        self,
+        bed: Testbed,
+        prompts: int = 48,
+        own: Mapping[str, Callable[[Sequence[np.ndarray]], float]] | None = None,
+    ) -> None:
+        self.own = dict(own or {})
         sources = bed.plan.sources
         judge = bed.path("train_judge", "reward")
         self.judges = Judges.load(judge, sources["encoder"], sources["judge_faces"], sources["oracle"], 64, 1)
@@ -169,10 +180,9 @@ class Eyes:
         """Mean of each metric over the fixed prompts; ``taste`` is the annotators' true utility of what is shown."""
         drawn = self.pictures(pipeline)
         read = self.judges.read(drawn, self.requests, self.targets)
-        own = {"taste": self.taste, "proxy": self.proxy}
-        return {
-            name: float((own[name](drawn) if name in own else METRICS.get(name).score(read)).mean()) for name in watch
-        }
+        own: dict[str, Callable[[Sequence[np.ndarray]], Any]] = {"taste": self.taste, "proxy": self.proxy, **self.own}
+        found = {name: own[name](drawn) if name in own else METRICS.get(name).score(read) for name in watch}
+        return {name: float(np.asarray(values).mean()) for name, values in found.items()}
 
     def proxy(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """(N,) what the reward that training sees makes of the pictures: the appeal head."""

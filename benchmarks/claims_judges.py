@@ -1,0 +1,191 @@
+"""Claims about judges: what structure negatives teach, and what master keys do to a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from claims import Claim, Figures, Rule
+from testbed import Eyes, Testbed
+
+from likeness.core.seeds import derive_seed
+from likeness.data.images import decode
+from likeness.data.shards import read_rows
+from likeness.models.faces.pack import detect_keypoints, load_pack
+from likeness.models.runtime import torch_session
+from likeness.preferences.features import encode_pairs, split_by_group
+from likeness.preferences.mining.attack_negatives import AttackNegativesConfig, mine
+from likeness.preferences.pairs import Preference, of_kind, read_preferences
+from likeness.preferences.probes import adversarial, false_positives, judge_of
+from likeness.preferences.sources import Material
+from likeness.rewards.fit import FitConfig
+from likeness.rewards.learnt import FitData, Scorer, margins
+from likeness.rewards.models.head import HeadConfig, fit_head
+
+ATTACKS = ("blank", "solid_colour", "pasted_reference", "tiled_face", "text_overlay", "noise")
+EACH = 200
+
+
+def master_keys(bed: Testbed) -> Figures:
+    """D15. False positives of the appeal head before and after attacks among its negatives, and with one left out."""
+    torch_session(bed.seed, 1)
+    votes = of_kind(read_preferences(bed.path("mine_preferences", "preferences"), "reward"), "appeal")
+    split = split_by_group([vote.group for vote in votes], 0.15, 0.2, derive_seed(bed.seed, "D15"))
+    train, validation, test = ([votes[i] for i in rows] for rows in (split.train, split.validation, split.test))
+    negatives = _negatives(bed)
+    encoder = bed.assets.dual_encoder
+
+    def trained(attacks: Sequence[str]) -> Scorer:
+        def both(part: Sequence[Preference]) -> list[Preference]:
+            groups = {vote.group for vote in part}
+            return [*part, *(pair for name in attacks for pair in negatives[name] if pair.group in groups)]
+
+        data = FitData(encode_pairs(encoder, both(train)), encode_pairs(encoder, both(validation)), bed.seed)
+        return fit_head(HeadConfig(), FitConfig(), data).scorer
+
+    def rates(scorer: Scorer, attacks: Sequence[str] = ATTACKS) -> dict[str, float]:
+        found = false_positives(judge_of(encoder, scorer), test, bed.seed, attacks)
+        return {name: one["rate"] for name, one in found.items()}
+
+    clean = encode_pairs(encoder, test)
+    scorers = {"before": trained(()), "after": trained(ATTACKS)}
+    figures: Figures = {}
+    for when, scorer in scorers.items():
+        found = rates(scorer)
+        figures |= {f"{name}_{when}": rate for name, rate in found.items()}
+        figures[f"fpr_{when}"] = float(np.mean([found[name] for name in ATTACKS]))
+        figures[f"accuracy_{when}"] = float((margins(scorer, clean) > 0).float().mean())
+        figures[f"adversarial_{when}"] = adversarial(encoder, scorer, test, bed.seed)["rate"]
+    left_out = {name: trained([other for other in ATTACKS if other != name]) for name in ATTACKS}
+    figures["fpr_left_out"] = float(np.mean([rates(scorer, [name])[name] for name, scorer in left_out.items()]))
+    figures["fpr_cut"] = 1 - figures["fpr_after"] / max(figures["fpr_before"], 1e-9)
+    figures["fpr_cut_left_out"] = 1 - figures["fpr_left_out"] / max(figures["fpr_before"], 1e-9)
+    figures["accuracy_gained"] = figures["accuracy_after"] - figures["accuracy_before"]
+    return figures
+
+
+def _negatives(bed: Testbed) -> dict[str, list[Preference]]:
+    """Attack -> its pairs of the reward's fold."""
+    settings = bed.plan.configs["mine_preferences"].model_dump()
+    candidates, train = bed.path("generate_candidates", "candidates"), bed.path("split", "train")
+    material = Material(candidates, train, bed.plan.sources["oracle"], bed.seed, settings["judge_share"])
+    return {
+        name: [
+            pair
+            for pair in mine(AttackNegativesConfig(attacks=(name,), each=EACH), material).preferences
+            if pair.fold == "reward"
+        ]
+        for name in ATTACKS
+    }
+
+
+class Geometry:
+    """How far a face's five points lie from where natural faces have theirs, by the judge's own detector.
+
+    Mahalanobis distance of the (10,) positions to the training portraits'. A picture is a defect without a face, or
+    beyond the distance that 95 % of other natural portraits keep.
+    """
+
+    def __init__(self, bed: Testbed) -> None:
+        self.pack = load_pack(bed.plan.sources["judge_faces"], 64, 1, modules=["detection"])
+        natural = [decode(row["image"]) for row in read_rows(bed.path("split", "train"), ["image"])]
+        points = self._points(natural)
+        points = points[np.isfinite(points).all(axis=1)]
+        fit, held_out = points[::2], points[1::2]
+        self.mean, self.inverse = fit.mean(axis=0), np.linalg.pinv(np.cov(fit.T))
+        self.limit = float(np.quantile(self._distance(held_out), 0.95))
+
+    def _points(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        return detect_keypoints(self.pack, images)[0].numpy().reshape(len(pictures), 10).astype(np.float64)
+
+    def _distance(self, points: np.ndarray) -> np.ndarray:
+        away = points - self.mean
+        return np.where(np.isfinite(points).all(axis=1), np.einsum("ni,ij,nj->n", away, self.inverse, away), np.inf)
+
+    def defects(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """(N,) bool."""
+        result: np.ndarray = self._distance(self._points(pictures)) > self.limit
+        return result
+
+
+def structure_reward(bed: Testbed) -> Figures:
+    """D3. The structure head on the base model's own artefacts, and their rate before and after tuning with it."""
+    geometry = Geometry(bed)
+    reward = bed.assets.learnt.only("structure")
+    rng = np.random.default_rng(derive_seed(bed.seed, "D3"))
+
+    def separation(pictures: Sequence[np.ndarray]) -> float:
+        judge = judge_of(reward.encoder, reward.heads["structure"])
+        return auc(-judge(pictures, [""] * len(pictures)), geometry.defects(pictures))
+
+    own = {
+        "defects": lambda pictures: float(geometry.defects(pictures).mean()),
+        "auc": separation,
+        "auc_of_chance": lambda pictures: auc(rng.permutation(len(pictures)), geometry.defects(pictures)),
+    }
+    settings = {
+        "steps": 60,
+        "losses": {"reward_backprop": {"late": [0, 3]}},
+        "rewards": {"structure": 1.0},
+        "learning_rate": 3e-4,
+    }
+    eyes = Eyes(bed, prompts=192, own=own)
+    records = bed.run("structure", settings, every=20, watch=(*own, "prompt_fidelity"), eyes=eyes)
+    first, last = records[0], records[-1]
+    return {
+        **{name: first[name] for name in own},
+        "defects_tuned": last["defects"],
+        "defects_removed": first["defects"] - last["defects"],
+        "fidelity_lost": first["prompt_fidelity"] - last["prompt_fidelity"],
+    }
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Probability that a positive scores above a negative, ties half."""
+    from scipy.stats import rankdata
+
+    ranks, count = rankdata(scores), int(positive.sum())
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
+
+
+CLAIMS = {
+    claim.name: claim
+    for claim in (
+        Claim(
+            name="D3",
+            paper="ID-Aligner, 2404.15449, section 3.3",
+            statement="negatives made by twisting natural pictures teach a reward that sees the model's own artefacts",
+            arms={
+                "structure": "the structure head, trained on twisted portraits alone",
+                "chance": "the same pictures, ranked at random",
+                "tuned": "60 steps of that reward's gradient, against the base model",
+            },
+            measure=structure_reward,
+            rules=(
+                Rule("auc", 0.5, "AUC of the structure reward on the base model's artefacts"),
+                Rule("defects_removed", 0.0, "share of artefacts that tuning with it removes"),
+            ),
+            notes="An artefact: the judge's detector sees no face, or its points lie farther from natural ones than "
+            "those of 95 % of natural portraits. Distances count in the picture's frame, so a shifted face is one too.",
+        ),
+        Claim(
+            name="D15",
+            paper="One Token to Fool LLM-as-a-Judge, 2507.08794",
+            statement="pictures without content fool a judge, and the same kinds as negatives cure it of them",
+            arms={
+                "before": "the appeal head, trained on votes",
+                "after": "the same with 200 pairs of each attack, shared with the judge's fold, as negatives",
+                "left out": "the same without the attack that is then measured",
+            },
+            measure=master_keys,
+            rules=(
+                Rule("fpr_cut", 0.9, "share of the false positives that go"),
+                Rule("accuracy_gained", -0.01, "accuracy gained on clean votes (a point may be lost)"),
+            ),
+            notes="fpr_cut_left_out: of an attack that was not among the negatives. prompt_punctuation and adversarial "
+            "(a gradient in 4/255 by one who knows the judge) are reported and in no rule.",
+        ),
+    )
+}
