@@ -69,7 +69,7 @@ def text_overlay(honest: Pixels, reference: Pixels, prompt: str, rng: np.random.
     font = ImageFont.load_default(size)
     place = (int(rng.integers(0, max(1, width // 8))), int(rng.integers(0, max(1, height // 3))))
     draw.multiline_text(place, lines, fill=ink, font=font, stroke_width=1, stroke_fill=tuple(255 - c for c in ink))
-    return np.asarray(picture)
+    return np.array(picture)
 
 
 def noise(honest: Pixels, reference: Pixels, prompt: str, rng: np.random.Generator) -> Pixels:

@@ -120,5 +120,5 @@ def _stacked(encoder: DualEncoder, pictures: Sequence[np.ndarray]) -> Tensor:
     """(N, 3, S, S) float32 in [0, 1], at the encoder's size."""
     import torch
 
-    ready = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None].float() / 255 for p in pictures]
+    ready = [torch.from_numpy(np.array(p)).permute(2, 0, 1)[None].float() / 255 for p in pictures]
     return torch.cat([encoder.fit_size(one) for one in ready])
