@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,48 +22,73 @@ from likeness.preferences.probes import adversarial, false_positives, judge_of
 from likeness.preferences.sources import Material
 from likeness.rewards.fit import FitConfig
 from likeness.rewards.learnt import FitData, Scorer, margins
+from likeness.rewards.models.guarded import GuardedConfig, fit_guarded
 from likeness.rewards.models.head import HeadConfig, fit_head
 
 ATTACKS = ("blank", "solid_colour", "pasted_reference", "tiled_face", "text_overlay", "noise")
-EACH = 200
+EACH = 600
 
 
 def master_keys(bed: Testbed) -> Figures:
-    """D15. False positives of the appeal head before and after attacks among its negatives, and with one left out."""
+    """D15. False positives of the appeal head: plain, with attacks among its negatives, and guarded by another head.
+
+    The last two also with one attack left out of training, which is then the one that is measured.
+    """
     torch_session(bed.seed, 1)
     votes = of_kind(read_preferences(bed.path("mine_preferences", "preferences"), "reward"), "appeal")
     split = split_by_group([vote.group for vote in votes], 0.15, 0.2, derive_seed(bed.seed, "D15"))
-    train, validation, test = ([votes[i] for i in rows] for rows in (split.train, split.validation, split.test))
-    negatives = _negatives(bed)
-    encoder = bed.assets.dual_encoder
-
-    def trained(attacks: Sequence[str]) -> Scorer:
-        def both(part: Sequence[Preference]) -> list[Preference]:
-            groups = {vote.group for vote in part}
-            return [*part, *(pair for name in attacks for pair in negatives[name] if pair.group in groups)]
-
-        data = FitData(encode_pairs(encoder, both(train)), encode_pairs(encoder, both(validation)), bed.seed)
-        return fit_head(HeadConfig(), FitConfig(), data).scorer
-
-    def rates(scorer: Scorer, attacks: Sequence[str] = ATTACKS) -> dict[str, float]:
-        found = false_positives(judge_of(encoder, scorer), test, bed.seed, attacks)
-        return {name: one["rate"] for name, one in found.items()}
-
-    clean = encode_pairs(encoder, test)
-    scorers = {"before": trained(()), "after": trained(ATTACKS)}
+    parts = [[votes[i] for i in rows] for rows in (split.train, split.validation, split.test)]
+    arms = Arms(bed, *parts)
+    scorers = {"before": arms.plain(()), "mixed": arms.plain(ATTACKS), "guarded": arms.guarded(ATTACKS)}
     figures: Figures = {}
-    for when, scorer in scorers.items():
-        found = rates(scorer)
-        figures |= {f"{name}_{when}": rate for name, rate in found.items()}
-        figures[f"fpr_{when}"] = float(np.mean([found[name] for name in ATTACKS]))
-        figures[f"accuracy_{when}"] = float((margins(scorer, clean) > 0).float().mean())
-        figures[f"adversarial_{when}"] = adversarial(encoder, scorer, test, bed.seed)["rate"]
-    left_out = {name: trained([other for other in ATTACKS if other != name]) for name in ATTACKS}
-    figures["fpr_left_out"] = float(np.mean([rates(scorer, [name])[name] for name, scorer in left_out.items()]))
-    figures["fpr_cut"] = 1 - figures["fpr_after"] / max(figures["fpr_before"], 1e-9)
-    figures["fpr_cut_left_out"] = 1 - figures["fpr_left_out"] / max(figures["fpr_before"], 1e-9)
-    figures["accuracy_gained"] = figures["accuracy_after"] - figures["accuracy_before"]
+    for name, scorer in scorers.items():
+        rates = arms.rates(scorer, ATTACKS)
+        figures |= {f"{attack}_{name}": rate for attack, rate in rates.items()}
+        figures[f"fpr_{name}"] = float(np.mean([rates[attack] for attack in ATTACKS]))
+        figures[f"accuracy_{name}"] = float((margins(scorer, arms.clean) > 0).float().mean())
+        figures[f"adversarial_{name}"] = adversarial(arms.encoder, scorer, arms.test, bed.seed)["rate"]
+    for name, train in (("mixed", arms.plain), ("guarded", arms.guarded)):
+        left = [arms.rates(train([o for o in ATTACKS if o != attack]), [attack])[attack] for attack in ATTACKS]
+        figures[f"fpr_{name}_left_out"] = float(np.mean(left))
+        for suffix in ("", "_left_out"):
+            figures[f"fpr_cut_{name}{suffix}"] = 1 - figures[f"fpr_{name}{suffix}"] / figures["fpr_before"]
+        figures[f"accuracy_gained_{name}"] = figures[f"accuracy_{name}"] - figures["accuracy_before"]
     return figures
+
+
+class Arms:
+    """What D15 compares, on one split of one fold's votes and the attacks on the pictures of the same prompts."""
+
+    def __init__(
+        self, bed: Testbed, train: list[Preference], validation: list[Preference], test: list[Preference]
+    ) -> None:
+        self.encoder, self.seed, self.test = bed.assets.dual_encoder, bed.seed, test
+        votes = [encode_pairs(self.encoder, part) for part in (train, validation)]
+        self.votes = FitData(votes[0], votes[1], bed.seed)
+        self.clean = encode_pairs(self.encoder, test)
+        self.parts, self.groups = (train, validation), [{vote.group for vote in part} for part in (train, validation)]
+        self.negatives = _negatives(bed)
+
+    def _with(self, attacks: Sequence[str], votes: bool) -> FitData:
+        parts = []
+        for part, groups in zip(self.parts, self.groups, strict=True):
+            pairs = [pair for name in attacks for pair in self.negatives[name] if pair.group in groups]
+            parts.append(encode_pairs(self.encoder, [*(part if votes else ()), *pairs]))
+        return FitData(parts[0], parts[1], self.seed)
+
+    def plain(self, attacks: Sequence[str]) -> Scorer:
+        """One head on the votes and these attacks."""
+        return fit_head(HeadConfig(), FitConfig(), self._with(attacks, votes=True)).scorer
+
+    def guarded(self, attacks: Sequence[str]) -> Scorer:
+        """The head on the votes, and one on these attacks that guards it."""
+        guard = fit_head(HeadConfig(), FitConfig(), self._with(attacks, votes=False)).scorer
+        return fit_guarded(GuardedConfig(), FitConfig(), replace(self.votes, heads={"honesty": guard})).scorer
+
+    def rates(self, scorer: Scorer, attacks: Sequence[str]) -> dict[str, float]:
+        """Attack -> share of false positives on the test pairs."""
+        found = false_positives(judge_of(self.encoder, scorer), self.test, self.seed, attacks)
+        return {name: one["rate"] for name, one in found.items()}
 
 
 def _negatives(bed: Testbed) -> dict[str, list[Preference]]:
@@ -176,16 +202,20 @@ CLAIMS = {
             statement="pictures without content fool a judge, and the same kinds as negatives cure it of them",
             arms={
                 "before": "the appeal head, trained on votes",
-                "after": "the same with 200 pairs of each attack, shared with the judge's fold, as negatives",
-                "left out": "the same without the attack that is then measured",
+                "mixed": "the same with pairs of six attacks among its own (300 of each in the fold)",
+                "guarded": "the head on the votes alone, guarded by a head on the attacks alone",
+                "left out": "both without the attack that is then measured",
             },
             measure=master_keys,
             rules=(
-                Rule("fpr_cut", 0.9, "share of the false positives that go"),
-                Rule("accuracy_gained", -0.01, "accuracy gained on clean votes (a point may be lost)"),
+                Rule("fpr_cut_mixed", 0.9, "share of the false positives that go, attacks among the negatives"),
+                Rule("accuracy_gained_mixed", -0.01, "accuracy gained on clean votes by then (a point may be lost)"),
+                Rule("fpr_cut_guarded", 0.9, "share of the false positives that go, guarded"),
+                Rule("accuracy_gained_guarded", -0.01, "accuracy gained on clean votes, guarded"),
             ),
-            notes="fpr_cut_left_out: of an attack that was not among the negatives. prompt_punctuation and adversarial "
-            "(a gradient in 4/255 by one who knows the judge) are reported and in no rule.",
+            notes="Half of the pasted references fill the picture: a good portrait, of another prompt. "
+            "prompt_punctuation and adversarial (4/255 by one who knows the judge) are in no rule. 600 pairs an attack "
+            "were chosen over 200 on seed 0.",
         ),
     )
 }
