@@ -16,6 +16,7 @@ def mine_preferences(
     encoder: dsl.Input[dsl.Model] = None,
     faces: dsl.Input[dsl.Model] = None,
     reward: dsl.Input[dsl.Model] = None,
+    judge: dsl.Input[dsl.Model] = None,
 ) -> None:
     """Collect preference pairs from every configured source; what gives none is kept apart with its reason."""
     from likeness.orchestration.components import run_component
@@ -32,6 +33,7 @@ def mine_preferences(
             "encoder": encoder,
             "faces": faces,
             "reward": reward,
+            "judge": judge,
         },
         outputs={"preferences": preferences},
         metrics=metrics,

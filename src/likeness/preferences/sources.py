@@ -21,7 +21,8 @@ class Material:
 
     ``judge_share``: share of the groups whose pairs belong to the held-out judge. ``threads``: of torch. The rest is
     there if its port is bound: ``votes``, a table or folder of people's votes or events; ``references``, shards of the
-    subject; ``encoder``, ``faces`` and ``reward``, models that score pictures.
+    subject; ``encoder``, ``faces`` and ``reward``, models that score pictures; ``judge``, a
+    vision-language model that compares them.
     """
 
     candidates: Path
@@ -35,6 +36,7 @@ class Material:
     encoder: Path | None = None
     faces: Path | None = None
     reward: Path | None = None
+    judge: Path | None = None
 
     def need(self, port: str, source: str) -> Path:
         """What is bound to ``port``.

@@ -53,6 +53,7 @@ def mine_preferences(
     encoder: Path | None,
     faces: Path | None,
     reward: Path | None,
+    judge: Path | None,
     preferences: Path,
 ) -> Metrics:
     """Collect preference pairs from every configured source; what gives none is kept apart with its reason."""
@@ -71,6 +72,7 @@ def mine_preferences(
         encoder=encoder,
         faces=faces,
         reward=reward,
+        judge=judge,
     )
     found: list[Preference] = []
     apart: list[dict[str, Any]] = []
@@ -122,8 +124,9 @@ SPEC = StepSpec(
         "encoder": ArtifactKind.MODEL,
         "faces": ArtifactKind.FACE_PACK,
         "reward": ArtifactKind.MODEL,
+        "judge": ArtifactKind.MODEL,
     },
-    optional=frozenset({"votes", "references", "encoder", "faces", "reward"}),
+    optional=frozenset({"votes", "references", "encoder", "faces", "reward", "judge"}),
     outputs={"preferences": ArtifactKind.PREFERENCES},
     resources=Resources(cpu=2, memory_gb=8),
 )
