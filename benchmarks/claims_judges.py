@@ -26,6 +26,7 @@ from likeness.rewards.models.guarded import GuardedConfig, fit_guarded
 from likeness.rewards.models.head import HeadConfig, fit_head
 
 ATTACKS = ("blank", "solid_colour", "pasted_reference", "tiled_face", "text_overlay", "noise")
+EMPTY = ("blank", "solid_colour", "noise")  # nothing is in them: the nearest to the paper's keys
 EACH = 600
 
 
@@ -45,13 +46,14 @@ def master_keys(bed: Testbed) -> Figures:
         rates = arms.rates(scorer, ATTACKS)
         figures |= {f"{attack}_{name}": rate for attack, rate in rates.items()}
         figures[f"fpr_{name}"] = float(np.mean([rates[attack] for attack in ATTACKS]))
+        figures[f"fpr_{name}_empty"] = float(np.mean([rates[attack] for attack in EMPTY]))
         figures[f"accuracy_{name}"] = float((margins(scorer, arms.clean) > 0).float().mean())
         figures[f"adversarial_{name}"] = adversarial(arms.encoder, scorer, arms.test, bed.seed)["rate"]
     for name, train in (("mixed", arms.plain), ("guarded", arms.guarded)):
         left = [arms.rates(train([o for o in ATTACKS if o != attack]), [attack])[attack] for attack in ATTACKS]
         figures[f"fpr_{name}_left_out"] = float(np.mean(left))
-        for suffix in ("", "_left_out"):
-            figures[f"fpr_cut_{name}{suffix}"] = 1 - figures[f"fpr_{name}{suffix}"] / figures["fpr_before"]
+        for suffix, before in (("", ""), ("_left_out", ""), ("_empty", "_empty")):
+            figures[f"fpr_cut_{name}{suffix}"] = 1 - figures[f"fpr_{name}{suffix}"] / figures[f"fpr_before{before}"]
         figures[f"accuracy_gained_{name}"] = figures[f"accuracy_{name}"] - figures["accuracy_before"]
     return figures
 
@@ -213,9 +215,10 @@ CLAIMS = {
                 Rule("fpr_cut_guarded", 0.9, "share of the false positives that go, guarded"),
                 Rule("accuracy_gained_guarded", -0.01, "accuracy gained on clean votes, guarded"),
             ),
-            notes="Half of the pasted references fill the picture: a good portrait, of another prompt. "
-            "prompt_punctuation and adversarial (4/255 by one who knows the judge) are in no rule. 600 pairs an attack "
-            "were chosen over 200 on seed 0.",
+            notes="fpr_*_empty: of blank, solid colour and noise alone. Half of the pasted references fill the picture: a good portrait, of another prompt. "
+            "prompt_punctuation and adversarial (4/255 by one who knows the judge) are in no rule. 600 pairs an "
+            "attack "
+            "and a guard that suspects 3 % of honest pictures were chosen on seed 0.",
         ),
     )
 }

@@ -210,15 +210,20 @@ def steps() -> None:
 
 @app.command()
 def recipes(name: Annotated[str | None, typer.Argument(help="Only this one, with every setting.")] = None) -> None:
-    """List the recipes of fine-tuning, or show one: its paper, what differs from it, its settings."""
-    from likeness.orchestration.recipe_docs import recipe_text
+    """List the recipes of fine-tuning and of preferences, or show one: paper, what differs from it, settings."""
+    from likeness.orchestration.recipe_docs import preference_recipe_text, recipe_text
+    from likeness.preferences.recipe import PREFERENCE_RECIPES
     from likeness.training.plan import RECIPES
 
     if name is not None:
-        typer.echo(recipe_text(RECIPES.get(name)), nl=False)
+        found = name in set(PREFERENCE_RECIPES)
+        text = preference_recipe_text(PREFERENCE_RECIPES.get(name)) if found else recipe_text(RECIPES.get(name))
+        typer.echo(text, nl=False)
         return
     for recipe in map(RECIPES.get, RECIPES):
         typer.echo(f"{recipe.name:24} {recipe.paper.arxiv if recipe.paper else '':12} {recipe.summary}")
+    for mined in map(PREFERENCE_RECIPES.get, PREFERENCE_RECIPES):
+        typer.echo(f"{mined.name:24} {mined.paper.arxiv:12} {mined.summary}")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from likeness.orchestration.pipelines import load_pipeline
 from likeness.orchestration.plan import make_plan
 from likeness.orchestration.profiles import PROFILES, Profile
 from likeness.orchestration.readme import component_readme
-from likeness.orchestration.recipe_docs import built_in, recipes_page
+from likeness.orchestration.recipe_docs import built_in, built_in_preferences, recipes_page
 from likeness.orchestration.trainjob_manifest import to_yaml, training_runtime
 
 RUNTIME = Path("infra/base/runtime.yaml")
@@ -35,7 +35,7 @@ def generated_files(repository: Path) -> dict[Path, str]:
         if profile.for_kubeflow:
             files[profile.compiled] = _compiled(profile, repository)
     files[RUNTIME] = HEADER + to_yaml(training_runtime())
-    files[RECIPE_PAGE] = recipes_page(built_in())
+    files[RECIPE_PAGE] = recipes_page(built_in(), built_in_preferences())
     return files
 
 

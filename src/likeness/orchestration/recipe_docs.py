@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import yaml
 
+from likeness.preferences.recipe import PREFERENCE_RECIPES, PreferenceRecipe
 from likeness.training.plan import RECIPES, Recipe
 
 PAGE_HEAD = """\
@@ -23,34 +25,57 @@ paper's figure.
 """
 
 
+PREFERENCES_HEAD = """\
+## Preferences and reward models
+
+A recipe of preferences is a paper as settings of `mine_preferences` and `train_reward`. `likeness recipes NAME` prints
+them as sections of a params file.
+
+| recipe | what it does | sources | paper | status |
+|---|---|---|---|---|
+"""
+
+
 def built_in() -> list[Recipe]:
     """The recipes of this package, by name; those of other installed packages are theirs to document."""
     recipes = (RECIPES.get(name) for name in RECIPES)
     return [recipe for recipe in recipes if RECIPES.module(recipe.name).startswith("likeness.")]
 
 
-def recipes_page(recipes: Iterable[Recipe]) -> str:
+def built_in_preferences() -> list[PreferenceRecipe]:
+    """The same, of preferences and reward models."""
+    recipes = (PREFERENCE_RECIPES.get(name) for name in PREFERENCE_RECIPES)
+    return [recipe for recipe in recipes if PREFERENCE_RECIPES.module(recipe.name).startswith("likeness.")]
+
+
+def recipes_page(recipes: Iterable[Recipe], preferences: Iterable[PreferenceRecipe]) -> str:
     """Markdown: one row a recipe, then each one's equations and what it does otherwise than its paper."""
-    recipes = list(recipes)
+    recipes, preferences = list(recipes), list(preferences)
     rows = [
         f"| [`{r.name}`](#{r.name}) | {r.summary} | {', '.join(r.plan().trainable)} | {_link(r)} | {r.status} |"
         for r in recipes
     ]
-    return PAGE_HEAD + "\n".join(rows) + "\n" + "".join(_section(recipe) for recipe in recipes)
+    mined = [
+        f"| [`{r.name}`](#{r.name}) | {r.summary} | {', '.join(r.sources)} | {_link(r)} | {r.status} |"
+        for r in preferences
+    ]
+    tables = "\n".join(rows) + "\n\n" + PREFERENCES_HEAD + "\n".join(mined) + "\n"
+    sections = [*map(_section, recipes), *map(_section, preferences)]
+    return PAGE_HEAD + tables + "".join(sections)
 
 
-def _link(recipe: Recipe) -> str:
+def _link(recipe: Recipe | PreferenceRecipe) -> str:
     return f"[{recipe.paper.arxiv}](https://arxiv.org/abs/{recipe.paper.arxiv})" if recipe.paper else "none"
 
 
-def _section(recipe: Recipe) -> str:
+def _section(recipe: Recipe | PreferenceRecipe) -> str:
     lines = ["", f"## {recipe.name}", "", _sentence(recipe)]
     if recipe.paper is not None:
         lines += _list("From the paper", recipe.paper.equations) + _list("Otherwise here", recipe.paper.deviations)
     return "\n".join([*lines, ""])
 
 
-def _sentence(recipe: Recipe) -> str:
+def _sentence(recipe: Recipe | PreferenceRecipe) -> str:
     return (
         f"{recipe.paper.title} ({_link(recipe)})."
         if recipe.paper
@@ -67,3 +92,17 @@ def recipe_text(recipe: Recipe) -> str:
     """Its paper and, as YAML that a params file takes, every setting with its value."""
     settings = yaml.safe_dump(recipe.plan().model_dump(mode="json"), sort_keys=False)
     return _section(recipe).lstrip() + f"\nSettings ({recipe.status}):\n\n{settings}"
+
+
+def preference_recipe_text(recipe: PreferenceRecipe) -> str:
+    """Its paper, and the sections that a params file takes."""
+    sections = yaml.safe_dump(_plain({k: v for k, v in recipe.sections().items() if v}), sort_keys=False)
+    ports = f"Bind to mine_preferences: {', '.join(recipe.ports)}.\n\n" if recipe.ports else ""
+    return _section(recipe).lstrip() + f"\n{ports}Settings ({recipe.status}):\n\n{sections}"
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences as what YAML writes plainly."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from likeness.training.plan import Paper, Recipe, add_recipe
+from likeness.core.paper import Paper
+from likeness.training.plan import Recipe, add_recipe
 
 DENOISING_LORA = add_recipe(
     Recipe(

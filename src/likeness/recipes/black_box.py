@@ -5,7 +5,8 @@ Their rewards are general preference models; here the learnt appeal stands in, a
 
 from __future__ import annotations
 
-from likeness.training.plan import Paper, Recipe, add_recipe
+from likeness.core.paper import Paper
+from likeness.training.plan import Recipe, add_recipe
 
 _APPEAL = {"appeal": 1.0}
 _REWARD = "the reward is the appeal head trained in the same pipeline"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from likeness.training.plan import Paper, Recipe, add_recipe
+from likeness.core.paper import Paper
+from likeness.training.plan import Recipe, add_recipe
 
 _MISSED = "a face that is not detected is reward 0 and stays in the mean; the paper does not say what it does"
 _WORDS = "rewards are told the prompt with 'a' for the subject's token, which their encoders never learnt"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from likeness.training.plan import Paper, Recipe, add_recipe
+from likeness.core.paper import Paper
+from likeness.training.plan import Recipe, add_recipe
 
 _MARGIN = "2311.12908, eq. 14: m = -(err_w - err_w_ref) + (err_l - err_l_ref), the pair's t and eps shared"
 _LORA = "a LoRA of rank 8 at diffusers' rate for it (1e-5), where the paper tunes the whole U-Net"

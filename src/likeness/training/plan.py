@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from likeness.core.config import Config, parse_config
 from likeness.core.errors import ConfigError
+from likeness.core.paper import Paper, Status
 from likeness.core.registry import Registry
 from likeness.models.adapters.base import ADAPTERS
 from likeness.rewards.compose import COMPOSITIONS, REWARDS, Composition
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from likeness.training.bench import Bench
 
 C = TypeVar("C", bound=Config)
-Status = Literal["reproduced", "smoke-tested", "sketch"]
 WEIGHT = "weight"
 
 
@@ -156,16 +156,6 @@ class Plan(TrainerConfig):
     def adapters(self) -> dict[str, Config]:
         """Validated settings of each adapter."""
         return {n: ADAPTERS.get(n).config.model_validate(dict(given)) for n, given in self.trainable.items()}
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where a recipe comes from. ``deviations``: what we do otherwise, and why."""
-
-    title: str
-    arxiv: str
-    equations: tuple[str, ...] = ()
-    deviations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class GuardedConfig(HeadConfig):
 
     guard: str = "honesty"
     guard_head: HeadConfig = HeadConfig()
-    quantile: float = Field(default=0.01, ge=0, lt=1)
+    quantile: float = Field(default=0.03, ge=0, lt=1)
     penalty: float = Field(default=10.0, gt=0)
 
 

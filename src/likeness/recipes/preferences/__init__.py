@@ -1,0 +1,1 @@
+"""Papers about preferences and reward models as settings of the two steps."""
