@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from likeness.core.paper import Paper
-from likeness.preferences.recipe import PreferenceRecipe, add_preference_recipe
+from likeness.preferences.recipe import Named, PreferenceRecipe, add_preference_recipe
 
-_VOTES = {"simulated_annotators": {}, "distorted_structure": {}}
-_STRUCTURE = {"head": {"text": False}}
+_VOTES: Named = {"simulated_annotators": {}, "distorted_structure": {}}
+_STRUCTURE: Named = {"head": {"text": False}}
 _MASTER_KEYS = Paper(
     title="One Token to Fool LLM-as-a-Judge",
     arxiv="2507.08794",
