@@ -215,9 +215,9 @@ CLAIMS = {
                 Rule("fpr_cut_guarded", 0.9, "share of the false positives that go, guarded"),
                 Rule("accuracy_gained_guarded", -0.01, "accuracy gained on clean votes, guarded"),
             ),
-            notes="fpr_*_empty: of blank, solid colour and noise alone. Half of the pasted references fill the picture: "
-            "a good portrait, of another prompt. prompt_punctuation and adversarial (4/255 by one who knows the judge) "
-            "are in no rule. 600 pairs an attack and a guard that suspects 3 % were chosen on seed 0.",
+            notes="fpr_*_empty: of blank, solid colour and noise alone. Half of the pasted references fill the "
+            "picture: a good portrait, of another prompt. prompt_punctuation and adversarial (4/255 by one who knows "
+            "the judge) are in no rule. 600 pairs an attack and a guard that suspects 3 % were chosen on seed 0.",
         ),
     )
 }

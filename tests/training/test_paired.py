@@ -267,6 +267,12 @@ def test_preferences_that_are_missing_empty_or_of_another_kind_are_named(tmp_pat
     with pytest.raises(InputError, match="none are bound") as caught:
         wanted(None, ("appeal",))
     assert "preferences=" in caught.value.remedy
+    for none in ([], [replace(preference(0, 1), tie=True)]):
+        write_preferences(tmp_path, none)
+        with pytest.raises(InputError, match="no pairs of kind 'appeal'"):
+            wanted(tmp_path, ("appeal",))
+    write_preferences(tmp_path, [preference(0, 1), replace(preference(2, 3), tie=True)])
+    assert wanted(tmp_path, ("appeal",)) == [preference(0, 1)]
     write_preferences(tmp_path, [])
     with pytest.raises(InputError, match="no pairs of kind 'appeal'"):
         wanted(tmp_path, ("appeal",))
