@@ -169,10 +169,10 @@ class Eyes:
         self.requests = draw_requests(self.held_out, prompts=prompts, seeds=1, named=3, seed=bed.seed)
         self.seeds = noise_seeds(self.requests, bed.seed)
 
-    def pictures(self, pipeline: Any) -> list[np.ndarray]:
+    def pictures(self, pipeline: Any, steps: int = 4) -> list[np.ndarray]:
         """The pipeline's pictures of the fixed prompts, (H, W, 3) uint8 each."""
         images = generate(
-            pipeline, [r.prompt for r in self.requests], self.seeds, steps=4, guidance_scale=3.5, batch=16
+            pipeline, [r.prompt for r in self.requests], self.seeds, steps=steps, guidance_scale=3.5, batch=16
         )
         return list(pixels_of(images))
 
