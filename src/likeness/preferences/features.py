@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ def encode_pairs(encoder: DualEncoder, preferences: Sequence[Preference]) -> Pai
     index = torch.tensor(rows).view(-1, 2)
     order = [0.0 if p.swapped is None else (-1.0 if p.swapped else 1.0) for p in preferences]
     ratings = [[nan if r is None else r for r in (p.chosen_rating, p.rejected_rating)] for p in preferences]
-    return PairFeatures.of(
+    found = PairFeatures.of(
         chosen=table[index[:, 0]],
         rejected=table[index[:, 1]],
         text=encoder.texts(p.prompt for p in preferences),
@@ -41,6 +41,8 @@ def encode_pairs(encoder: DualEncoder, preferences: Sequence[Preference]) -> Pai
         ties=[p.tie for p in preferences],
         ratings=torch.tensor(ratings, dtype=torch.float32),
     )
+    strength = [nan if p.strength is None else p.strength for p in preferences]
+    return replace(found, strength=torch.tensor(strength, dtype=torch.float32))
 
 
 def _encode_distinct(encoder: DualEncoder, images: Sequence[Mapping[str, Any]]) -> tuple[Tensor, list[int]]:

@@ -19,7 +19,8 @@ class PairFeatures:
     ``order``: (P,) +1 where the chosen picture was shown first, -1 second, 0 where nobody was shown anything.
     ``weight``: (P,) how much a pair counts, 1 on average. ``margin``: (P,) by how much the chosen picture should win.
     ``smoothing``: (P,) in [0, 0.5], probability that the vote is turned round; 0.5 is a tie. ``ratings``: (P, 2) what
-    the chosen and the rejected picture were rated, NaN where they were not. ``annotator``: (P,) int64 index into
+    the chosen and the rejected picture were rated, NaN where they were not. ``strength``: (P,) in (0, 1], share or
+    probability with which the vote is held, NaN where nothing says so. ``annotator``: (P,) int64 index into
     ``people``, -1 where nobody voted. ``groups``: P names; pairs of one group never sit on both sides of a split.
     """
 
@@ -32,6 +33,7 @@ class PairFeatures:
     margin: Tensor
     smoothing: Tensor
     ratings: Tensor
+    strength: Tensor
     annotator: Tensor
     people: tuple[str, ...] = ()
 
@@ -64,12 +66,32 @@ class PairFeatures:
             margin=torch.zeros(count),
             smoothing=torch.tensor([0.5 * tie for tie in ties or [False] * count]),
             ratings=torch.full((count, 2), torch.nan) if ratings is None else ratings,
+            strength=torch.full((count,), torch.nan),
             annotator=torch.tensor([-1 if name is None else place[name] for name in names], dtype=torch.int64),
             people=people,
         )
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    @classmethod
+    def joined(cls, parts: Sequence[PairFeatures]) -> PairFeatures:
+        """All pairs of ``parts`` in order; people of one name are one.
+
+        Raises:
+            ValueError: there is no part.
+        """
+        import torch
+
+        if not parts:
+            raise ValueError("nothing to join")
+        people = tuple(sorted({name for part in parts for name in part.people}))
+        place = {name: i for i, name in enumerate(people)}
+        names = [f.name for f in fields(cls) if isinstance(getattr(parts[0], f.name), torch.Tensor)]
+        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        known = [torch.tensor([place[name] for name in part.people] + [-1]) for part in parts]
+        tensors["annotator"] = torch.cat([own[part.annotator] for own, part in zip(known, parts, strict=True)])
+        return cls(**tensors, groups=tuple(group for part in parts for group in part.groups), people=people)
 
     def take(self, index: np.ndarray | Tensor) -> PairFeatures:
         """The pairs at ``index`` (P',) int, in that order, as often as named."""
