@@ -45,13 +45,16 @@ def temperature_of(differences: np.ndarray, sharpness: float) -> float:
 
 def labels(differences: np.ndarray, temperature: float, seed: int) -> np.ndarray:
     """(P,) bool: whether the first picture of each pair is preferred, drawn."""
-    odds = 1 / (1 + np.exp(-differences / temperature))
-    result: np.ndarray = np.random.default_rng(seed).random(len(differences)) < odds
+    from scipy.special import expit
+
+    result: np.ndarray = np.random.default_rng(seed).random(len(differences)) < expit(differences / temperature)
     return result
 
 
 def mine(config: HarmonicLabelsConfig, material: Material) -> Mined:
     """A drawn label for each pair of candidates; strength is its probability."""
+    from scipy.special import expit
+
     scored = score(material, [config.image, config.text], "harmonic_labels", config.det_size)
     reward = harmonic(scored.readings[config.image], scored.readings[config.text], config.weight)
     groups = [str(row["group"]) for row in scored.rows]
@@ -60,7 +63,7 @@ def mine(config: HarmonicLabelsConfig, material: Material) -> Mined:
     differences = reward[a] - reward[b]
     temperature = config.temperature or temperature_of(differences, config.sharpness)
     first = labels(differences, temperature, derive_seed(material.seed, "harmonic_labels"))
-    sure = 1 / (1 + np.exp(-np.where(first, differences, -differences) / temperature))
+    sure = expit(np.where(first, differences, -differences) / temperature)
     sides = np.where(first, [a, b], [b, a]).T.tolist()
     found = [
         scored.prefer(material, winner, loser, config.kind, "reward:harmonic", strength=round(float(s), 6))
