@@ -200,6 +200,21 @@ def costs() -> str:
     return f"## TFLOP of a gradient sample\n\n`python benchmarks/costs.py`\n\n{table(['method', *sizes], rows)}"
 
 
+def voting() -> str:
+    """What a voter waits for."""
+    found, rows = result("voting"), []
+    for pace, seen in found["paces"].items():
+        for kind in ("next pair", "picture", "vote"):
+            times = [f"{seen[kind][name]:.1f}" for name in ("p50", "p95", "p99")]
+            rows.append([pace, kind, *times, seen["votes a second"], seen["load average of a minute"]])
+    head = ["pace", "request", "p50 ms", "p95 ms", "p99 ms", "votes a second", "load of the machine"]
+    flush = found["flush alone, ms"]["p50"]
+    return (
+        f"## The voting page\n\n`python benchmarks/voting.py`; {found['voters']} voters, {found['cores']} cores, "
+        f"one flush of the disk takes {flush} ms; the goal is a p95 of {found['goal_p95_ms']} ms\n\n{table(head, rows)}"
+    )
+
+
 def claims() -> str:
     """Papers' claims with the verdicts as measured."""
     rows = []
@@ -222,7 +237,7 @@ def claims() -> str:
 
 def page() -> str:
     """The whole page."""
-    return "\n\n".join([HEAD.strip(), identity(), claims(), goals(), engines(), costs()]) + "\n"
+    return "\n\n".join([HEAD.strip(), identity(), claims(), goals(), engines(), costs(), voting()]) + "\n"
 
 
 def main() -> None:

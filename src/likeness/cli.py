@@ -180,6 +180,31 @@ def curate(
     typer.echo(run_curation(folder, out, pack or DEFAULT_PACK))
 
 
+@app.command()
+def vote(
+    candidates: Annotated[Path, typer.Argument(help="Folder of shards: image, prompt and, if there, group.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the votes and their pictures; an old one is gone on with.")],
+    votes: Annotated[int, typer.Option(help="Votes that each pair should get.")] = 3,
+    pairs_per_group: Annotated[int, typer.Option(help="Pairs drawn of each prompt's candidates.")] = 6,
+    seed: Annotated[int, typer.Option(help="Seed of the pairs, their order and their sides.")] = 0,
+    kind: Annotated[str, typer.Option(help="What the vote is about.")] = "appeal",
+    host: Annotated[str, typer.Option(help="Address to listen on; whoever reaches it may vote.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8765,
+    export: Annotated[bool, typer.Option("--export", help="Write votes.jsonl and end; serve nothing.")] = False,
+) -> None:
+    """Serve a page on which people label generations, pair by pair; votes.jsonl is written when it stops."""
+    from likeness.core.config import parse_config
+    from likeness.labelling.serve import VoteConfig, serve
+    from likeness.labelling.serve import export as write_export
+
+    given = {"votes": votes, "pairs_per_group": pairs_per_group, "seed": seed, "kind": kind, "host": host, "port": port}
+    config = parse_config(VoteConfig, given, "likeness vote")
+    if export:
+        typer.echo(write_export(candidates, out, config))
+    else:
+        serve(candidates, out, config, typer.echo)
+
+
 @faces.command("build")
 def faces_build(
     out: Annotated[Path, typer.Option(help="insightface's root folder; packs go below models/.")] = Path("build/faces"),
