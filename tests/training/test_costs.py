@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 import torch
 
-from likeness.training.algorithm import Slots
+from likeness.models.policy import Counts, Policy
+from likeness.training.algorithm import Algorithm, Combined, Slots
 from likeness.training.costs import COUNTED, Costs, flop_counter, step_flops
 from likeness.training.history import History
 from likeness.training.plan import TrainerConfig
 from likeness.training.trainer import Trainer
+from tiny_pairs import red_pairs, toy_paired
 from tiny_rounds import policy_gradient
 from tiny_training import disturb, gradients, policy_of, run_step, toy_reward
 
@@ -66,7 +72,7 @@ def test_the_first_whole_cycles_are_counted_and_no_later_step() -> None:
     for cycle, counted in {1: COUNTED, 3: 6, 5: 5}.items():
         costs = Costs()
         for step in range(20):
-            with costs.counted(step, cycle, samples=2):
+            with costs.counted(step, cycle, 2, Counts()):
                 torch.randn(3, 4) @ torch.randn(4, 5)
         assert costs.samples == 2 * counted
         assert costs.tflop_per_sample == 2 * 3 * 4 * 5 / 2 / 1e12
@@ -96,6 +102,71 @@ def test_a_run_says_what_a_gradient_sample_costs_and_a_resumed_one_says_the_same
     trainer = Trainer(policy, rounds, TrainerConfig(steps=2 * rounds.cycle, batch=2), 0, tmp_path / "rounds")
     trainer.run()
     assert (rounds.cycle, trainer.costs.samples) == (3, 2 * 6)
+
+
+class Every(Costs):
+    """Beside what it is, a count of every step: what the estimate is held against."""
+
+    total = 0
+
+    @contextmanager
+    def counted(self, step: int, cycle: int, samples: int, work: Counts) -> Iterator[None]:
+        with flop_counter() as counter, super().counted(step, cycle, samples, work):
+            yield
+        self.total += counter.get_total_flops()
+
+
+VARYING: dict[str, Callable[[Policy], Algorithm]] = {
+    "references kept": lambda policy: toy_paired(policy, draws=1),  # 8 pairs, 4 a step: 2 steps of 9 compute them
+    "kept, ten pairs": lambda policy: toy_paired(policy, red_pairs(policy, 10), draws=2),  # 5 steps of 9
+    "kept, beyond the first": lambda policy: toy_paired(policy, red_pairs(policy, 18), draws=1),  # 4 1/2 steps of 9
+    "start drawn": lambda policy: toy_reward(policy, (0, 3)),
+    "truncation drawn": lambda policy: toy_reward(policy, (0, 3), through="sample"),
+    "rounds": lambda policy: policy_gradient(policy, times_per_step=1),
+    "rounds and kept": lambda policy: Combined(
+        {"gradient": (1.0, policy_gradient(policy, times_per_step=1)), "pairs": (1.0, toy_paired(policy, draws=1))}
+    ),
+}
+
+
+QUICK = ("references kept",)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARYING]
+)
+def test_the_cost_of_a_run_is_that_of_all_its_steps_counted(sd15_folder: Path, tmp_path: Path, name: str) -> None:
+    """Also where it was stopped and went on, while the work was changing or after it."""
+
+    def run(out: Path, steps: int, costs: Costs) -> Costs:
+        policy = policy_of(sd15_folder)
+        config = TrainerConfig(steps=steps, batch=4, checkpoint_every=1)
+        trainer = Trainer(policy, VARYING[name](policy), config, 0, out)
+        trainer.costs = costs
+        trainer.run()
+        return trainer.costs
+
+    whole = Every()
+    run(tmp_path / "whole", 9, whole)
+    assert whole.seen == 9 * 4
+    # A first call back stops at the latents that led to it: drawn truncations are not quite linear in calls.
+    near = 1e-3 if name == "truncation drawn" else 1e-9
+    assert whole.tflop_per_sample == pytest.approx(whole.total / (9 * 4) / 1e12, rel=near)
+    for steps in (1, 5, 9):
+        found = run(tmp_path / "resumed", steps, Costs())
+    assert asdict(found) == asdict(whole)
+
+
+def test_few_steps_of_a_long_run_are_counted() -> None:
+    """Those of the first cycles, and one after the work has changed."""
+    costs, work = Costs(), Counts()
+    for step in range(100):
+        with costs.counted(step, 1, 2, work):
+            work.unet_forwards += 4 if step < 20 else 2
+            for _ in range(4 if step < 20 else 2):
+                torch.randn(3, 4) @ torch.randn(4, 5)
+    assert costs.samples == 2 * (COUNTED + 1)
+    assert costs.tflop_per_sample == pytest.approx(2 * 3 * 4 * 5 * (4 * 20 + 2 * 80) / 200 / 1e12, rel=1e-12)
 
 
 def test_what_was_gained_is_the_end_less_the_beginning() -> None:

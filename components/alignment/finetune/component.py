@@ -20,7 +20,7 @@ def finetune(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "finetune@6",
+        "finetune@7",
         config,
         inputs={
             "base_model": base_model,

@@ -203,7 +203,7 @@ def _card(config: FinetuneConfig, trainer: Trainer) -> str:
 
 SPEC = StepSpec(
     name="finetune",
-    version="6",
+    version="7",
     category="alignment",
     config=FinetuneConfig,
     run=finetune,

@@ -114,7 +114,7 @@ class Trainer:
 
         self._set_learning_rate()
         slots = self.world.share(Slots(self.seed, self.step, 0, self.config.batch))
-        with self.costs.counted(self.step, self.algorithm.cycle, slots.count):
+        with self.costs.counted(self.step, self.algorithm.cycle, slots.count, self.policy.counts):
             parts = self._backward(slots)
         readings = {name: self.world.gather(torch.cat([part[name] for part in parts])) for name in parts[0]}
         require_finite_losses(self.step + 1, readings)
