@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -64,19 +64,28 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Mined:
-    """Pairs, and what is known about those who made them (stored in ``annotators.json``, never read in training)."""
+    """Pairs, and what is known about those who made them (stored in ``annotators.json``, never read in training).
+
+    ``metrics``: further numbers of the run, each under the source's name.
+    """
 
     preferences: list[Preference]
     truth: Mapping[str, Any] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
+    metrics: Mapping[str, float | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Source(Generic[C]):
-    """One way to obtain pairs: its config and its function."""
+    """One way to obtain pairs: its config and its function.
+
+    ``check``: the contract of its pairs, with a folder for its Data Docs; returns the number of expectations, or
+    raises a DataContractError that names the rows that break one.
+    """
 
     config: type[C]
     mine: Callable[[C, Material], Mined]
+    check: Callable[[C, Sequence[Preference], Path], int] | None = None
 
 
 SOURCES: Registry[Source[Any]] = Registry(

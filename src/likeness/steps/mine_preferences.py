@@ -21,6 +21,7 @@ from likeness.preferences.sources import SOURCES, Material
 
 ANNOTATORS = "annotators.json"
 QUARANTINE = "quarantine.json"
+DATA_DOCS = "data_docs"  # a folder for each source that has a contract
 
 
 class MinePreferencesConfig(Config):
@@ -77,9 +78,14 @@ def mine_preferences(
     found: list[Preference] = []
     apart: list[dict[str, Any]] = []
     truth: dict[str, Any] = {}
+    noted: Metrics = {}
     for name, settings in config.sources.items():
         source = SOURCES.get(name)
-        mined = source.mine(parse_config(source.config, settings, f"sources.{name}"), material)
+        chosen = parse_config(source.config, settings, f"sources.{name}")
+        mined = source.mine(chosen, material)
+        if source.check is not None:
+            noted[f"{name}_expectations"] = source.check(chosen, mined.preferences, preferences / DATA_DOCS / name)
+        noted |= {f"{name}_{key}": value for key, value in mined.metrics.items()}
         found += mined.preferences
         truth |= {name: dict(mined.truth)}
         apart += [{"source": name, **asdict(one)} for one in mined.quarantined]
@@ -93,7 +99,8 @@ def mine_preferences(
     write_preferences(preferences, found)
     write_json(preferences / ANNOTATORS, truth)
     write_json(preferences / QUARANTINE, apart)
-    return _metrics(found) | {"quarantined": len(apart)} | {f"quarantined_{r}": n for r, n in sorted(reasons.items())}
+    counted = {f"quarantined_{reason}": count for reason, count in sorted(reasons.items())}
+    return _metrics(found) | noted | {"quarantined": len(apart)} | counted
 
 
 def _metrics(found: Sequence[Preference]) -> Metrics:

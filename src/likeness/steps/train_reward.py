@@ -112,7 +112,7 @@ def _fit(
     """One model and its reliability numbers on the test groups.
 
     Raises:
-        InputError: too few groups to hold any out.
+        InputError: too few groups to hold any out, or only ties held out.
     """
     groups = [pair.group for pair in pairs]
     if len(set(groups)) < _LEAST_GROUPS:
@@ -134,6 +134,11 @@ def _fit(
     treated, notes = treat(config.treatments.get(kind, ()), train, fit, seed)
     fitted = fit(treated, seed)
     test = test.take(np.flatnonzero(test.smoothing.numpy() < 0.5))  # a tie has no winner to predict
+    if not len(test):
+        raise InputError(
+            f"all held-out {kind} votes of the fold '{config.fold}' are ties: nothing to test on",
+            remedy="collect more votes, or raise train_reward.test",
+        )
     numbers = reliability(margins(fitted.scorer, test).numpy(), test.groups, config.seed)
     return fitted, {**numbers, "train_pairs": len(treated), **fitted.record, **notes}
 
