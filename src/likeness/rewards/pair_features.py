@@ -111,5 +111,12 @@ class PairFeatures:
         parts["chosen"] = torch.where(side, self.rejected, self.chosen)
         parts["rejected"] = torch.where(side, self.chosen, self.rejected)
         parts["order"] = torch.where(rows, -self.order, self.order)
+        parts["margin"] = torch.where(rows, -self.margin, self.margin)
         parts["ratings"] = torch.where(side, self.ratings.flip(1), self.ratings)
+        return PairFeatures(**parts)
+
+    def smoothed(self, turned: Tensor) -> PairFeatures:
+        """The same pairs, each vote turned round with probability ``turned`` (P,) more; a tie stays one."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts["smoothing"] = self.smoothing + turned - 2 * self.smoothing * turned
         return PairFeatures(**parts)

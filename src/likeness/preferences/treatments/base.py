@@ -21,10 +21,13 @@ Refit = Callable[[PairFeatures, int], Fitted]  # (training pairs, seed): the mod
 
 @dataclass(frozen=True)
 class Treated:
-    """``pairs`` with other votes, weights, margins or smoothing, or fewer of them; ``record``: plain numbers of it."""
+    """``pairs`` with other votes, weights, margins or smoothing, or fewer of them; ``record``: plain numbers of it.
+
+    A list in the record, such as one entry an annotator, is kept in ``reliability.json`` alone.
+    """
 
     pairs: PairFeatures
-    record: Mapping[str, float | int] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ TREATMENTS: Registry[Treatment[Any]] = Registry("treatment", builtin=("likeness.
 
 def treat(
     chosen: Sequence[Mapping[str, Mapping[str, Any]]], pairs: PairFeatures, refit: Refit, seed: int
-) -> tuple[PairFeatures, dict[str, float | int]]:
+) -> tuple[PairFeatures, dict[str, Any]]:
     """``pairs`` after every treatment of ``chosen``, in order, and their records, names before each number."""
-    notes: dict[str, float | int] = {}
+    notes: dict[str, Any] = {}
     for position, one in enumerate(chosen):
         ((name, settings),) = one.items()
         treatment = TREATMENTS.get(name)
