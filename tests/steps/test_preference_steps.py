@@ -13,13 +13,19 @@ from pydantic import ValidationError
 from likeness.core.config import parse_config
 from likeness.core.errors import ConfigError, InputError, UnknownNameError
 from likeness.core.io import digest_path
+from likeness.core.seeds import derive_seed
 from likeness.core.step import execute
 from likeness.data.shards import read_rows
 from likeness.models.embedded.oracle import AttributeReader, build_reader
 from likeness.models.encoders import DualEncoder
-from likeness.preferences.pairs import read_preferences
+from likeness.preferences.features import encode_pairs, split_by_group
+from likeness.preferences.pairs import of_kind, read_preferences
+from likeness.preferences.strength import StrengthConfig, strength
 from likeness.rewards.base import Conditions
+from likeness.rewards.learnt import FitData, Fitted, margins
 from likeness.rewards.learnt_reward import LearntReward
+from likeness.rewards.models.head import HeadConfig, fit_head
+from likeness.rewards.pair_features import PairFeatures
 from likeness.steps import generate_candidates, mine_preferences, train_reward
 from likeness.steps.generate_candidates import GenerateCandidatesConfig, draw_prompts, shorten
 from likeness.steps.mine_preferences import MinePreferencesConfig
@@ -207,3 +213,40 @@ def test_a_folder_without_preferences_is_named(tmp_path: Path) -> None:
     (tmp_path / "preferences.parquet").write_bytes(b"not parquet")
     with pytest.raises(InputError, match="cannot be read"):
         read_preferences(tmp_path)
+
+
+def test_treatments_touch_training_pairs_alone(preferences: Path, workspace: Path, clip_folder: Path) -> None:
+    """Done by hand on the training part of the split, the treatment gives the very reward that the step saves."""
+    settings = {"share": 0.2, "strength": {"models": 1, "folds": 2}}
+    config = TrainRewardConfig(threads=1, treatments={"appeal": ({"flip": settings},)})
+    inputs = {"preferences": preferences, "encoder": clip_folder}
+    metrics = execute(train_reward.SPEC, config, inputs, {"reward": workspace / "treated"})
+    encoder = DualEncoder.load(clip_folder)
+    pairs = encode_pairs(encoder, of_kind(read_preferences(preferences, "reward"), "appeal"))
+    split = split_by_group(pairs.groups, config.validation, config.test, derive_seed(0, "appeal"))
+    train, validation, test = (pairs.take(rows) for rows in (split.train, split.validation, split.test))
+    seed = derive_seed(0, "reward", "appeal")
+
+    def fit(pairs: PairFeatures, seed: int) -> Fitted:
+        return fit_head(HeadConfig(), config.fit, FitData(pairs, validation, seed))
+
+    weak = strength(StrengthConfig(models=1, folds=2), train, fit, derive_seed(seed, "treatment", "flip", 0))
+    by_hand = fit(train.turned(weak.lowest(0.2)), seed).scorer
+    saved = LearntReward.load(workspace / "treated", encoder).heads["appeal"]
+    assert torch.equal(margins(saved, test), margins(by_hand, test))
+    assert metrics["appeal_accuracy"] == pytest.approx(float((margins(by_hand, test) > 0).float().mean()), abs=1e-6)
+    assert metrics["appeal_flip_flipped"] == round(0.2 * len(train))
+
+
+def test_what_a_treatment_says_of_each_annotator_is_kept_with_the_reward(
+    preferences: Path, workspace: Path, clip_folder: Path
+) -> None:
+    config = TrainRewardConfig(threads=1, treatments={"appeal": ({"reliability": {"method": "majority"}},)})
+    inputs = {"preferences": preferences, "encoder": clip_folder}
+    metrics = execute(train_reward.SPEC, config, inputs, {"reward": workspace / "weighted"})
+    report = json.loads((workspace / "weighted" / "reliability.json").read_text())["appeal"]
+    named = {p.annotator for p in read_preferences(preferences, "reward") if p.kind == "appeal"}
+    assert {one["annotator"] for one in report["reliability_people"]} <= named
+    assert all(0 <= one["first_low"] <= one["first_high"] <= 1 for one in report["reliability_people"])
+    assert metrics["appeal_reliability_annotators"] == len(report["reliability_people"])
+    assert "appeal_reliability_people" not in metrics

@@ -2,11 +2,12 @@
 
 Sparse votes: two people seldom see the same pair, so agreement is not counted on pairs but on what their votes have in
 common. What a vote adds beyond a cross-fitted model is its score in a logistic model on top, s_v = sigma(-u_v) x_v,
-where x_v holds u_v and the ``components`` main directions of the difference between the two pictures. Honest or not,
-z_j = sum over j's votes of I^(-1/2) s_v / sqrt(n_j) has about unit variance if j votes as the model expects; two
-independent people's z_j·z_k is then about 0, and large for two who share an aim. I is the mean information
-sigma(u) sigma(-u) x xᵀ. Own construction, after the residual correlations by which rating fraud is found. Shapes: P
-pairs, A annotators, D = components + 1.
+where x_v holds u_v and the ``components`` main directions of the difference between the two pictures. With the mean
+information I = E sigma(u) sigma(-u) x xᵀ = L Lᵀ, z_j = sqrt(n_j) mean over j's votes of L⁻¹ s_v has unit variance if j
+votes as the model expects, so z_j·z_k / |z_k| is a standard normal draw whatever k is up to, and large if they share an
+aim. The longer of the two divides, lest an honest person look guilty beside a colluder, and at least 2 sqrt(D), twice
+an honest person's length. Own construction, after the residual correlations by which rating fraud is found.
+Shapes: P pairs, V votes, A annotators, D = components + 1.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class ColludersConfig(Config):
-    """``components`` of the picture difference. ``threshold``: how many robust standard deviations of z_j·z_k is much."""
+    """``components``: of the picture difference. ``threshold``: alignment, in standard deviations, that is too much."""
 
     components: int = Field(default=16, ge=1)
-    threshold: float = Field(default=5.0, gt=0)
+    threshold: float = Field(default=2.5, gt=0)
     strength: StrengthConfig = StrengthConfig(models=1)
 
 
@@ -45,12 +46,15 @@ def departures(pairs: PairFeatures, found: Strength, components: int) -> np.ndar
     x = torch.cat([u[:, None], _directions((pairs.chosen - pairs.rejected)[rows].double(), components)], dim=1)
     score = torch.sigmoid(-u)[:, None] * x
     information = x.T @ (x * (torch.sigmoid(u) * torch.sigmoid(-u))[:, None]) / max(len(u), 1)
-    values, vectors = torch.linalg.eigh(information)
-    root = vectors * values.clamp(min=1e-6 * float(values.max())).rsqrt()
+    # Cholesky's factor keeps u's coordinate apart from the others; the jitter is for directions nobody voted along.
+    information += 1e-6 * information.trace() * torch.eye(x.shape[1], dtype=x.dtype)
+    score = torch.linalg.solve_triangular(torch.linalg.cholesky(information), score.T, upper=False).T
     total = torch.zeros(len(ballots.people), x.shape[1], dtype=torch.float64)
-    total.index_add_(0, torch.from_numpy(ballots.person), score @ root)
-    votes = np.bincount(ballots.person, minlength=len(ballots.people))
-    return np.asarray(total.numpy() / np.sqrt(np.maximum(votes, 1))[:, None])
+    total.index_add_(0, torch.from_numpy(ballots.person), score)
+    votes = np.bincount(ballots.person, minlength=len(ballots.people))[:, None]
+    each = total.numpy() / np.maximum(votes, 1)
+    # What most people's votes have in common is the model's error, such as too little confidence, and no plot.
+    return np.asarray(np.sqrt(votes) * (each - np.median(each[votes[:, 0] > 0], axis=0)))
 
 
 def _directions(difference: Tensor, components: int) -> Tensor:
@@ -64,13 +68,11 @@ def _directions(difference: Tensor, components: int) -> Tensor:
 
 
 def alignment(z: np.ndarray) -> np.ndarray:
-    """(A,) of each annotator the largest z_j·z_k with another, in robust standard deviations of all of them."""
-    product = z @ z.T
-    off = product[~np.eye(len(z), dtype=bool)]
-    middle = np.median(off)
-    spread = 1.4826 * np.median(np.abs(off - middle))
+    """(A,) of each annotator the largest z_j·z_k / max(|z_j|, |z_k|, 2 sqrt D) with another."""
+    product, length = z @ z.T, np.linalg.norm(z, axis=1)
     np.fill_diagonal(product, -np.inf)
-    result: np.ndarray = (product.max(axis=1) - middle) / max(spread, 1e-9)
+    longer = np.maximum(np.maximum(length[:, None], length[None]), 2 * np.sqrt(z.shape[1]))
+    result: np.ndarray = (product / longer).max(axis=1)
     return result
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from likeness.core.config import Config
-from likeness.rewards.fit import FitConfig, calibration, descend, pair_loss
+from likeness.rewards.fit import FitConfig, calibration, descend, pair_loss, tempered_loss
 from likeness.rewards.learnt import REWARD_MODELS, FitData, Fitted, RewardModel
+from likeness.rewards.pair_features import PairFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -106,7 +107,14 @@ def fit_head(config: HeadConfig, fit: FitConfig, data: FitData) -> Fitted:
             groups.append({"params": [bias], "weight_decay": 0.0, "lr": 10 * fit.learning_rate})
         module = nn.Module()
         module.net, module.bias = head.net, bias
-        went = descend(module, lambda pairs: pair_loss(head.raw, pairs, bias), fit, train, data.validation, groups)
+
+        def loss(pairs: PairFeatures) -> Tensor:
+            return pair_loss(head.raw, pairs, bias)
+
+        def tempered(pairs: PairFeatures) -> Tensor:
+            return tempered_loss(head.raw, pairs, bias)
+
+        went = descend(module, loss, fit, train, data.validation, groups, tempered if fit.tempered else loss)
     scale = calibration(head.raw, train, data.validation)
     head.centre, head.temperature = scale.centre, scale.temperature
     shown = round(float(bias) / head.temperature, 6)
