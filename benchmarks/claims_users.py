@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ def accuracies(people: People, seed: int) -> dict[str, float]:
     """``average``, and ``pal_N``, ``vpl_N`` of N votes shown, mean over new users."""
     prompts = len(people.prompts)
     cuts = [0, int(0.6 * prompts), int(0.7 * prompts), int(0.85 * prompts), prompts]
-    train, held, shown, test = (range(a, b) for a, b in zip(cuts, cuts[1:], strict=False))
+    train, held, shown, test = (range(a, b) for a, b in pairwise(cuts))
     kinds = people.rng.integers(len(people.types), size=TRAINED + NEW)
     users = [(f"user-{i:03d}", int(kind)) for i, kind in enumerate(kinds)]
     parts = [[people.votes(*user, prompts, VOTES) for user in users[:TRAINED]] for prompts in (train, held)]
