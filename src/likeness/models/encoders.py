@@ -117,6 +117,11 @@ class DualEncoder:
         embedding = self._project(output.pooler_output)
         return torch.cat([embedding, patches.mean(dim=1), spread, patches.amax(dim=1)], dim=1)
 
+    def patches(self, images: Tensor) -> Tensor:
+        """(B, P, H) float32 patch tokens, whose mean is part of :meth:`features`; differentiable."""
+        tokens: Tensor = self._vision(images).last_hidden_state[:, 1:]
+        return tokens
+
     def texts(self, texts: Iterable[str]) -> Tensor:
         """B texts to (B, D) float32, L2-normalised, without gradient; each distinct text is encoded once.
 

@@ -1,43 +1,155 @@
-"""The model card of a learnt reward."""
+"""The model card of a learnt reward: what each head is, from which votes, and how far to trust it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
-_CARD = """---
-library_name: likeness
-tags: [reward-model, bradley-terry, preference]
----
-# Reward model ({fold} fold)
+import yaml
 
-Bradley-Terry heads (ID-Aligner, arXiv 2404.15449, eq. 5) on a frozen dual encoder. A head maps an image in [0, 1]
-and its prompt to a calibrated reward: sigma of the difference of two rewards is the frequency with which held-out
-votes prefer the first; the average training picture has reward 0.
+from likeness.preferences.reliability_chart import data_uri, reliability_diagram
+from likeness.rewards.learnt import REWARD_MODELS
 
-- `appeal`: which of two pictures of one prompt people prefer.
-- `structure`: natural geometry against the same picture with a twisted face.
+_ARXIV = re.compile(r"\b\d{4}\.\d{5}\b")
+_INTENDED = """## Intended use
 
-Trained on the fold `{fold}` alone: the other fold's annotators, prompts and persons were never seen.
+To score pictures of the kind it was trained on for a training loop, a search or a filter. A head maps an image in
+[0, 1] and its prompt to a calibrated reward: sigma of the difference of two rewards is the frequency with which
+held-out votes prefer the first; the average training picture has reward 0. Not for judging people: it was asked
+about pictures.
+"""
+_LIMITS = """## Limits
 
-## Held-out groups
-
-| head | pairs | accuracy | 95 % interval | calibration error | Brier |
-|---|--:|--:|---|--:|--:|
-{rows}
-
-## Limits
-
-It judges pictures like the ones it was trained on. Optimised against for long, it will be deceived: evaluate with the
-other fold's model, never with this one. Encoder: `{digest}`.
+It judges pictures like the ones it was trained on, by the taste of those who voted. Optimised against for long, it
+will be deceived: evaluate with the other fold's model, never with this one. Encoder: `{digest}`.
+"""
+_METHOD = """Accuracy is of one vote at a time, on groups (prompts, persons) that training never saw; ties are left out. Intervals
+resample whole groups. Calibration error: gap between confidence and accuracy over five bins, before and after division
+by the temperature, which was chosen on validation votes. Position bias: log-odds of the picture shown first.
 """
 
 
-def reward_card(fold: str, encoder_digest: str, heads: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown; ``heads``: name -> its reliability numbers."""
-    rows = [
-        f"| {name} | {r['pairs']} | {r['accuracy']:.3f} | {r['accuracy_low']:.3f} to {r['accuracy_high']:.3f} "
-        f"| {r['calibration_error']:.3f} | {r['brier']:.3f} |"
-        for name, r in heads.items()
+@dataclass(frozen=True)
+class HeadFacts:
+    """``model``: its name on the plug-point ``reward_model``. ``numbers``: reliability, counts and the fit's record.
+
+    ``treatments``: what was done to its training labels, in order, each {name: settings}.
+    """
+
+    model: str
+    numbers: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    treatments: Sequence[Mapping[str, Mapping[str, Any]]] = ()
+
+
+def summary(model: str) -> str:
+    """The first line of the docstring of the module that defines ``model``: what it is, and whose."""
+    text = (import_module(REWARD_MODELS.module(model)).__doc__ or model).strip().partition("\n")[0]
+    return re.sub(r"^Reward model ``[^`]*``: ", "", text)
+
+
+def reward_card(fold: str, encoder_digest: str, heads: Mapping[str, HeadFacts]) -> str:
+    """Markdown with the Hugging Face header; the same inputs give the same text."""
+    title = f"Reward model ({fold} fold)"
+    intro = (
+        f"{_list(heads)} on a frozen dual encoder. Trained on the fold `{fold}` alone: the other fold's annotators, "
+        "prompts and persons were never seen."
+    )
+    sections = [
+        f"---\n{_header(title, heads)}---\n# {title}\n\n{intro}\n",
+        _INTENDED,
+        f"## Held-out groups\n\n{_METHOD}\n{_table(heads)}\n",
+        *(_head_section(name, facts) for name, facts in heads.items()),
+        _LIMITS.format(digest=encoder_digest[:16]),
     ]
-    return _CARD.format(fold=fold, digest=encoder_digest[:16], rows="\n".join(rows))
+    return "\n".join(sections)
+
+
+def _list(heads: Mapping[str, HeadFacts]) -> str:
+    count = "One head" if len(heads) == 1 else f"{len(heads)} heads"
+    return f"{count} ({', '.join(f'`{name}`' for name in heads)})"
+
+
+def _header(title: str, heads: Mapping[str, HeadFacts]) -> str:
+    """YAML as huggingface_hub reads it: tags, papers among them, and the held-out figures."""
+    models = sorted({facts.model for facts in heads.values()})
+    papers = sorted({f"arxiv:{number}" for model in models for number in _ARXIV.findall(summary(model))})
+    results = [
+        {
+            "task": {"type": "preference-prediction", "name": name},
+            "dataset": {"type": "preferences", "name": f"held-out groups, {name}"},
+            "metrics": [
+                {"type": "accuracy", "value": facts.numbers["accuracy"]},
+                {"type": "brier", "value": facts.numbers["brier"]},
+            ],
+        }
+        for name, facts in heads.items()
+    ]
+    values = {
+        "library_name": "likeness",
+        "tags": ["reward-model", "preference", *models, *papers],
+        "model-index": [{"name": title, "results": results}],
+    }
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _table(heads: Mapping[str, HeadFacts]) -> str:
+    lines = [
+        "| head | model | pairs | groups | accuracy | 95 % interval | calibration error before | after | Brier | position bias |",
+        "|---|---|--:|--:|--:|---|--:|--:|--:|--:|",
+    ]
+    for name, facts in heads.items():
+        r = facts.numbers
+        lines.append(
+            f"| {name} | {facts.model} | {r['pairs']} | {r['groups']} | {r['accuracy']:.3f} "
+            f"| {r['accuracy_low']:.3f} to {r['accuracy_high']:.3f} | {_given(r, 'calibration_error_before')} "
+            f"| {r['calibration_error']:.3f} | {r['brier']:.3f} | {_given(r, 'position_bias')} |"
+        )
+    return "\n".join(lines)
+
+
+def _given(numbers: Mapping[str, Any], name: str) -> str:
+    return f"{numbers[name]:.3f}" if name in numbers else "-"
+
+
+_COUNTS = {
+    "train_pairs": "training pairs",
+    "validation_pairs": "validation pairs",
+    "pairs": "held-out pairs without ties",
+    "annotators": "annotators",
+    "tied_pairs": "ties",
+    "rated_pairs": "pairs with a rating",
+}
+
+
+def _head_section(name: str, facts: HeadFacts) -> str:
+    r = facts.numbers
+    counts = ", ".join(f"{r[key]} {words}" for key, words in _COUNTS.items() if key in r)
+    treated = " then ".join(f"`{key}` {_settings(values)}" for one in facts.treatments for key, values in one.items())
+    notes = {
+        key: value for key, value in r.items() if any(key.startswith(f"{t}_") for one in facts.treatments for t in one)
+    }
+    found = f" ({', '.join(f'{key} {value}' for key, value in notes.items())})" if notes else ""
+    diagram = data_uri(reliability_diagram(f"Reliability of {name}", r.get("bins_before", ()), r["bins"]))
+    return "\n".join(
+        [
+            f"## Head `{name}`",
+            "",
+            f"- Model `{facts.model}`: {summary(facts.model)}",
+            f"- Settings: {_settings(facts.settings)}",
+            f"- Data: {counts}",
+            f"- Label treatments: {treated or 'none'}{found}",
+            f"- Temperature: {_given(r, 'temperature')}",
+            "",
+            f"![Reliability of {name}: accuracy over confidence, before (grey) and after (blue)]({diagram})",
+            "",
+        ]
+    )
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items()) or "none to choose"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -45,12 +45,16 @@ class Fitted:
 
 @dataclass(frozen=True)
 class FitData:
-    """``train`` to fit on, ``validation`` to stop and to calibrate on; ``heads``: what was fitted before, by kind."""
+    """``train`` to fit on, ``validation`` to stop and to calibrate on; ``heads``: what was fitted before, by kind.
+
+    ``texts``: the encoder's own way from N texts to (N, D), for models that have words of their own.
+    """
 
     train: PairFeatures
     validation: PairFeatures
     seed: int
     heads: Mapping[str, Scorer] = field(default_factory=dict)
+    texts: Callable[[Iterable[str]], Tensor] | None = None
 
 
 @dataclass(frozen=True)

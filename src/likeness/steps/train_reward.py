@@ -1,4 +1,4 @@
-"""Step ``train_reward``: Bradley-Terry heads on the frozen dual encoder, from one fold of the preferences."""
+"""Step ``train_reward``: a model for each kind of preference on the frozen dual encoder, from one fold of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from likeness.core.io import write_json, write_text
 from likeness.core.registry import Registry
 from likeness.core.seeds import derive_seed
 from likeness.core.step import Metrics, Resources, StepSpec
-from likeness.preferences.card import reward_card
-from likeness.preferences.features import encode_pairs, split_by_group
+from likeness.preferences.card import HeadFacts, reward_card
+from likeness.preferences.features import Split, encode_pairs, split_by_group
 from likeness.preferences.pairs import Fold, Kind, Preference, of_kind, read_preferences
 from likeness.preferences.reliability import reliability
 from likeness.preferences.treatments.base import TREATMENTS, treat
@@ -92,35 +92,63 @@ def train_reward(config: TrainRewardConfig, preferences: Path, encoder: Path, re
     names = {kind: next(iter(chosen)) for kind, chosen in config.models.items()}
     # A model that fuses the others has to find them fitted.
     for kind in sorted(names, key=lambda kind: (REWARD_MODELS.get(names[kind]).fuses, kind)):
-        fitted, report[kind] = _fit(config, kind, of_kind(pairs, kind), dual, heads)
+        split = _split(config, kind, pairs)
+        fitted, report[kind] = _fit(config, kind, of_kind(pairs, kind), split, dual, heads)
         heads[kind] = fitted.scorer
     report = {kind: report[kind] for kind in names}
     save_heads(reward, {kind: heads[kind] for kind in names}, dual, {"fold": config.fold, "seed": config.seed}, names)
     write_json(reward / "reliability.json", report)
-    write_text(reward / "README.md", reward_card(config.fold, dual.digest, report))
+    facts = {
+        kind: HeadFacts(names[kind], report[kind], config.models[kind][names[kind]], config.treatments.get(kind, ()))
+        for kind in names
+    }
+    write_text(reward / "README.md", reward_card(config.fold, dual.digest, facts))
     flat = {f"{kind}_{name}": value for kind, numbers in report.items() for name, value in numbers.items()}
     return {name: value for name, value in flat.items() if not isinstance(value, list)}
+
+
+def _split(config: TrainRewardConfig, kind: Kind, pairs: Sequence[Preference]) -> Split:
+    """Parts of the pairs of ``kind``, by group.
+
+    Where a model fuses heads of other kinds, all kinds are split alike: or else what tests the fusion would have
+    trained what it fuses.
+
+    Raises:
+        InputError: too few groups to hold any out.
+    """
+    groups = [pair.group for pair in pairs if pair.kind == kind]
+    if len(set(groups)) < _LEAST_GROUPS:
+        raise InputError(
+            f"only {len(set(groups))} groups of {kind} pairs in the fold '{config.fold}', {_LEAST_GROUPS} needed",
+            remedy="raise generate_candidates.prompts, or the pairs of that source in mine_preferences",
+        )
+    if not any(REWARD_MODELS.get(name).fuses for chosen in config.models.values() for name in chosen):
+        return split_by_group(groups, config.validation, config.test, derive_seed(config.seed, kind))
+    everyone = [pair.group for pair in pairs if pair.kind in config.models]
+    whole = split_by_group(everyone, config.validation, config.test, derive_seed(config.seed, "all kinds"))
+    parts = [{everyone[i] for i in rows} for rows in (whole.train, whole.validation, whole.test)]
+    rows = [np.flatnonzero([group in part for group in groups]) for part in parts]
+    if not all(len(part) for part in rows):
+        raise InputError(
+            f"the {kind} pairs have no group in one of the parts that all kinds share",
+            remedy="raise the pairs of that kind's source in mine_preferences",
+        )
+    return Split(*rows)
 
 
 def _fit(
     config: TrainRewardConfig,
     kind: Kind,
     pairs: Sequence[Preference],
+    split: Split,
     encoder: DualEncoder,
     heads: Mapping[str, Scorer],
 ) -> tuple[Fitted, dict[str, Any]]:
     """One model and its reliability numbers on the test groups.
 
     Raises:
-        InputError: too few groups to hold any out, or only ties held out.
+        InputError: only ties are held out.
     """
-    groups = [pair.group for pair in pairs]
-    if len(set(groups)) < _LEAST_GROUPS:
-        raise InputError(
-            f"only {len(set(groups))} groups of {kind} pairs in the fold '{config.fold}', {_LEAST_GROUPS} needed",
-            remedy="raise generate_candidates.prompts, or the pairs of that source in mine_preferences",
-        )
-    split = split_by_group(groups, config.validation, config.test, derive_seed(config.seed, kind))
     features = encode_pairs(encoder, pairs)
     train, validation, test = (features.take(rows) for rows in (split.train, split.validation, split.test))
     ((name, settings),) = config.models[kind].items()
@@ -128,7 +156,7 @@ def _fit(
     chosen = model.config.model_validate(settings)
 
     def fit(train: PairFeatures, seed: int) -> Fitted:
-        return model.fit(chosen, config.fit, FitData(train, validation, seed, heads))
+        return model.fit(chosen, config.fit, FitData(train, validation, seed, heads, encoder.texts))
 
     seed = derive_seed(config.seed, config.fold, kind)
     treated, notes = treat(config.treatments.get(kind, ()), train, fit, seed)
@@ -139,13 +167,25 @@ def _fit(
             f"all held-out {kind} votes of the fold '{config.fold}' are ties: nothing to test on",
             remedy="collect more votes, or raise train_reward.test",
         )
-    numbers = reliability(margins(fitted.scorer, test).numpy(), test.groups, config.seed)
-    return fitted, {**numbers, "train_pairs": len(treated), **fitted.record, **notes}
+    gaps = margins(fitted.scorer, test).numpy()
+    numbers = reliability(gaps, test.groups, config.seed)
+    counts = {
+        "train_pairs": len(treated),
+        "validation_pairs": len(validation),
+        "annotators": len(features.people),
+        "tied_pairs": sum(pair.tie for pair in pairs),
+        "rated_pairs": sum(pair.chosen_rating is not None or pair.rejected_rating is not None for pair in pairs),
+    }
+    before = {}
+    if "temperature" in fitted.record:
+        raw = reliability(gaps * fitted.record["temperature"], test.groups, config.seed)
+        before = {"calibration_error_before": raw["calibration_error"], "bins_before": raw["bins"]}
+    return fitted, {**numbers, **counts, **before, **fitted.record, **notes}
 
 
 SPEC = StepSpec(
     name="train_reward",
-    version="3",
+    version="4",
     category="preferences",
     config=TrainRewardConfig,
     run=train_reward,
