@@ -26,8 +26,8 @@ _LIMITS = """## Limits
 It judges pictures like the ones it was trained on, by the taste of those who voted. Optimised against for long, it
 will be deceived: evaluate with the other fold's model, never with this one. Encoder: `{digest}`.
 """
-_METHOD = """Accuracy is of one vote at a time, on groups (prompts, persons) that training never saw; ties are left out. Intervals
-resample whole groups. Calibration error: gap between confidence and accuracy over five bins, before and after division
+_METHOD = """Accuracy is of one vote at a time, on groups (prompts, persons) that training never saw; ties are left out.
+Intervals resample whole groups. Calibration error: gap between confidence and accuracy over five bins, before and after division
 by the temperature, which was chosen on validation votes. Position bias: log-odds of the picture shown first.
 """
 
@@ -99,7 +99,8 @@ def _header(title: str, heads: Mapping[str, HeadFacts]) -> str:
 
 def _table(heads: Mapping[str, HeadFacts]) -> str:
     lines = [
-        "| head | model | pairs | groups | accuracy | 95 % interval | calibration error before | after | Brier | position bias |",
+        "| head | model | pairs | groups | accuracy | 95 % interval "
+        "| calibration error before | after | Brier | position bias |",
         "|---|---|--:|--:|--:|---|--:|--:|--:|--:|",
     ]
     for name, facts in heads.items():
