@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import device
 
 
 def torch_session(seed: int, threads: int) -> None:
@@ -16,6 +20,16 @@ def torch_session(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(seed)
+
+
+def arithmetic(where: device) -> dict[str, str | int]:
+    """What the last bits of a forward on ``where`` depend on, besides its inputs."""
+    import torch
+
+    found: dict[str, str | int] = {"torch": torch.__version__, "device": where.type}
+    if where.type == "cuda":
+        return found | {"name": torch.cuda.get_device_name(where)}
+    return found | {"cpu": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
 
 @contextmanager

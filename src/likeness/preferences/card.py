@@ -27,8 +27,8 @@ It judges pictures like the ones it was trained on, by the taste of those who vo
 will be deceived: evaluate with the other fold's model, never with this one. Encoder: `{digest}`.
 """
 _METHOD = """Accuracy is of one vote at a time, on groups (prompts, persons) that training never saw; ties are left out.
-Intervals resample whole groups. Calibration error: gap between confidence and accuracy over five bins, before and after division
-by the temperature, which was chosen on validation votes. Position bias: log-odds of the picture shown first.
+Intervals resample whole groups. Calibration error: gap between confidence and accuracy over five bins, before and after
+division by the temperature, which was chosen on validation votes. Position bias: log-odds of the picture shown first.
 """
 
 

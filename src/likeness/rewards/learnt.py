@@ -48,6 +48,7 @@ class FitData:
     """``train`` to fit on, ``validation`` to stop and to calibrate on; ``heads``: what was fitted before, by kind.
 
     ``texts``: the encoder's own way from N texts to (N, D), for models that have words of their own.
+    ``unlabelled``: pairs of another distribution whose votes nobody looks at.
     """
 
     train: PairFeatures
@@ -55,6 +56,7 @@ class FitData:
     seed: int
     heads: Mapping[str, Scorer] = field(default_factory=dict)
     texts: Callable[[Iterable[str]], Tensor] | None = None
+    unlabelled: PairFeatures | None = None
 
 
 @dataclass(frozen=True)

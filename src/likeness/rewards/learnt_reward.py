@@ -67,7 +67,7 @@ class LearntReward(Plain):
 
     def scores(self, images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Head -> (B,) calibrated reward of (B, 3, H, W) in [0, 1] for B prompts; the encoder runs once."""
-        features, text = self.encoder.features(images), self.encoder.texts(prompts)
+        features, text = self.encoder.features(images), self.encoder.prompts(prompts)
         return {name: head(features, text) for name, head in self.heads.items()}
 
     def __call__(self, images: Tensor, conditions: Conditions) -> Tensor:

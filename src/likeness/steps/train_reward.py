@@ -36,6 +36,7 @@ class TrainRewardConfig(Config):
 
     ``models``: kind of preference -> {name on the plug-point ``reward_model``: its settings}. ``treatments``: kind ->
     what is done to its training labels first, in order, each {name on the plug-point ``treatment``: its settings}.
+    ``unlabelled``: kind -> the kind whose pairs its model is shown without their votes.
     """
 
     seed: int = 0
@@ -47,6 +48,7 @@ class TrainRewardConfig(Config):
         default={"appeal": {"head": {"text": True}}, "structure": {"head": {"text": False}}}, validate_default=True
     )
     treatments: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {}
+    unlabelled: Mapping[str, str] = {}
     fit: FitConfig = FitConfig()
 
     @field_validator("models")
@@ -93,7 +95,8 @@ def train_reward(config: TrainRewardConfig, preferences: Path, encoder: Path, re
     # A model that fuses the others has to find them fitted.
     for kind in sorted(names, key=lambda kind: (REWARD_MODELS.get(names[kind]).fuses, kind)):
         split = _split(config, kind, pairs)
-        fitted, report[kind] = _fit(config, kind, of_kind(pairs, kind), split, dual, heads)
+        others = of_kind(pairs, config.unlabelled[kind]) if kind in config.unlabelled else []
+        fitted, report[kind] = _fit(config, kind, of_kind(pairs, kind), split, dual, heads, others)
         heads[kind] = fitted.scorer
     report = {kind: report[kind] for kind in names}
     save_heads(reward, {kind: heads[kind] for kind in names}, dual, {"fold": config.fold, "seed": config.seed}, names)
@@ -143,20 +146,27 @@ def _fit(
     split: Split,
     encoder: DualEncoder,
     heads: Mapping[str, Scorer],
+    others: Sequence[Preference] = (),
 ) -> tuple[Fitted, dict[str, Any]]:
     """One model and its reliability numbers on the test groups.
 
     Raises:
-        InputError: only ties are held out.
+        InputError: only ties are held out, or a model that reads prompts beside an encoder that does not.
     """
     features = encode_pairs(encoder, pairs)
     train, validation, test = (features.take(rows) for rows in (split.train, split.validation, split.test))
     ((name, settings),) = config.models[kind].items()
     model = REWARD_MODELS.get(name)
     chosen = model.config.model_validate(settings)
+    if not encoder.reads and getattr(chosen, "text", True):
+        raise InputError(
+            f"the model '{name}' of {kind} reads the prompt, and the encoder encodes none",
+            remedy="bind a CLIP or SigLIP folder as encoder, or give the model text: false",
+        )
+    unlabelled = encode_pairs(encoder, others) if others else None
 
     def fit(train: PairFeatures, seed: int) -> Fitted:
-        return model.fit(chosen, config.fit, FitData(train, validation, seed, heads, encoder.texts))
+        return model.fit(chosen, config.fit, FitData(train, validation, seed, heads, encoder.texts, unlabelled))
 
     seed = derive_seed(config.seed, config.fold, kind)
     treated, notes = treat(config.treatments.get(kind, ()), train, fit, seed)

@@ -6,7 +6,7 @@ embedding (the first D of the F).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,8 @@ class Head:
     centre: float = 0.0
     temperature: float = 1.0
 
-    def raw(self, features: Tensor, text: Tensor) -> Tensor:
-        """(B, F) and (B, D) to uncalibrated scores (B,)."""
+    def inputs(self, features: Tensor, text: Tensor) -> Tensor:
+        """(B, F) and (B, D) to what the network sees, about unit variance each."""
         import torch
 
         z = (features - self.mean) / self.std
@@ -50,7 +50,11 @@ class Head:
             width = text.shape[1]
             # Unit vectors have entries of size 1/sqrt(D): scaled so that every input has about unit variance.
             z = torch.cat([z, text * width**0.5, features[:, :width] * text * width], dim=1)
-        score: Tensor = self.net(z).squeeze(1)
+        return z
+
+    def raw(self, features: Tensor, text: Tensor) -> Tensor:
+        """(B, F) and (B, D) to uncalibrated scores (B,)."""
+        score: Tensor = self.net(self.inputs(features, text)).squeeze(1)
         return score
 
     def __call__(self, features: Tensor, text: Tensor) -> Tensor:
@@ -92,6 +96,18 @@ def fit_head(config: HeadConfig, fit: FitConfig, data: FitData) -> Fitted:
     Raises:
         TrainingError: the loss is not finite.
     """
+    return fit_head_by(lambda head, bias: (lambda pairs: pair_loss(head.raw, pairs, bias), []), config, fit, data)
+
+
+Objective = Callable[["Head", "Tensor"], tuple[Callable[[PairFeatures], "Tensor"], "Sequence[nn.Parameter]"]]
+
+
+def fit_head_by(objective: Objective, config: HeadConfig, fit: FitConfig, data: FitData) -> Fitted:
+    """A calibrated head by another loss. ``objective``: head, b -> (pairs -> (P,), parameters that it learns itself).
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
     import torch
     from torch import nn
 
@@ -101,15 +117,13 @@ def fit_head(config: HeadConfig, fit: FitConfig, data: FitData) -> Fitted:
         pictures = torch.cat([train.chosen, train.rejected])
         head = new_head(config, pictures.mean(0), pictures.std(0) + 1e-4, train.text.shape[1], fit.dropout)
         bias = nn.Parameter(torch.zeros(()))
-        groups: list[dict[str, Any]] = [{"params": list(head.net.parameters())}]
+        loss, extra = objective(head, bias)
+        groups: list[dict[str, Any]] = [{"params": [*head.net.parameters(), *extra]}]
         if fit.position_term:
             # One number against thousands: at the weights' rate it would not arrive before the early stop.
             groups.append({"params": [bias], "weight_decay": 0.0, "lr": 10 * fit.learning_rate})
         module = nn.Module()
         module.net, module.bias = head.net, bias
-
-        def loss(pairs: PairFeatures) -> Tensor:
-            return pair_loss(head.raw, pairs, bias)
 
         def tempered(pairs: PairFeatures) -> Tensor:
             return tempered_loss(head.raw, pairs, bias)
