@@ -23,8 +23,8 @@ from tiny_vision_language import tiny_llava
 # What makes a run small; everything else is the recipe's own.
 SMALL = {
     "simulated_annotators": {"pairs_per_group": 3},
-    "distorted_structure": {"pairs": 120},
-    "attack_negatives": {"each": 12},
+    "distorted_structure": {"pairs": 100},
+    "attack_negatives": {"each": 40},
     "model_judge": {"max_new_tokens": 4, "pairs_per_group": 1},
 }
 BOUND = [name for name in PREFERENCE_RECIPES if not PREFERENCE_RECIPES.get(name).ports]
@@ -52,8 +52,8 @@ def test_what_a_recipe_shows_is_what_the_steps_take(name: str) -> None:
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("recipes")
-    write_train(root / "train", 40)
-    write_candidates(root / "candidates", candidate_portraits(groups=24, each=3))
+    write_train(root / "train", 20)
+    write_candidates(root / "candidates", candidate_portraits(groups=60, each=2))
     (root / "oracle").mkdir()
     torch.manual_seed(0)
     AttributeReader(build_reader()).save(root / "oracle")

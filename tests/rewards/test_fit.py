@@ -98,7 +98,7 @@ def test_the_position_term_finds_the_bias_and_frees_the_reward_of_it() -> None:
         FIT.model_copy(update={"position_term": False}),
         FitData(train.take(np.arange(1200)), train.take(np.arange(1200, 1500)), seed=0),
     )
-    assert without.position_bias == 0
+    assert without.record["position_bias"] == 0
 
 
 def test_a_taste_that_depends_on_the_prompt_needs_the_text() -> None:
