@@ -22,7 +22,7 @@ from likeness.preferences.votes.writing import write_ballots
 from tiny_pairs import picture
 from tiny_votes import ballots, row
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def read(folder: Path, **settings: object) -> list[Ballot]:

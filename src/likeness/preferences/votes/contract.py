@@ -98,7 +98,7 @@ def _expectations(rows: Sequence[dict[str, Any]], limits: VoteLimits, scale: Sca
         gxe.ExpectSelectColumnValuesToBeUniqueWithinRecord(column_list=["chosen", "rejected"]),
         gxe.ExpectColumnValuesToBeInSet(column="fold", value_set=["reward", "judge"]),
         gxe.ExpectColumnValuesToMatchRegex(column="kind", regex="^[a-z][a-z0-9_]*$"),
-        gxe.ExpectColumnValuesToMatchRegex(column="time", regex=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00$"),
+        gxe.ExpectColumnValuesToMatchRegex(column="time", regex=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00$"),
         gxe.ExpectColumnValuesToBeBetween(column="strength", min_value=0, max_value=1, strict_min=True),
         gxe.ExpectColumnValuesToBeBetween(
             column="annotator_share", min_value=limits.annotator_share[0], max_value=limits.annotator_share[1]
