@@ -88,6 +88,7 @@ MORE = [
     ("unknown_image", row(image_a="../outside.png")),
     ("unknown_image", row(image_a="https://example.org/0.png")),
     ("unknown_image", row(image_a=".")),
+    ("unknown_choice", row(choice="?", line=7) | {"\ud83d": {"\ud83d": float("inf")}}),
 ]
 
 
@@ -100,7 +101,7 @@ def test_every_bad_row_is_kept_apart_with_its_reason_and_line(reason: str, bad: 
     found = mined(folder)
     assert reasons(found) == [(reason, 2)]
     assert [one.annotator for one in found.preferences] == ["bo", "cy"]
-    canonical_json([dict(one.row) for one in found.quarantined])  # what quarantine.json is written by
+    canonical_json([dict(one.row) for one in found.quarantined]).encode()  # what quarantine.json is written by
 
 
 def test_a_scale_is_what_the_config_says(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ import torch
 from likeness.core.config import parse_config
 from likeness.core.errors import ConfigError, DataContractError, InputError
 from likeness.core.io import digest_path
+from likeness.core.seeds import derive_seed
 from likeness.core.step import execute
 from likeness.data.images import encode_png
 from likeness.data.shards import write_shards
 from likeness.models.encoders import DualEncoder
+from likeness.preferences.features import split_by_group
 from likeness.preferences.pairs import read_preferences
 from likeness.rewards.base import Conditions
 from likeness.rewards.learnt_reward import LearntReward
@@ -125,20 +127,19 @@ def test_a_reward_learns_what_people_preferred_and_the_contrary_from_contrary_vo
 
 
 def test_only_ties_held_out_is_an_error_with_a_remedy(root: Path, clip_folder: Path, tmp_path: Path) -> None:
-    """Only one prompt's votes say anything: wherever it is not among those held out, nothing is left to test on."""
+    """Only one prompt's votes say anything, and it is not among those held out."""
     folder = votes(tmp_path / "ties")
-    rows = [json.loads(line) for line in (folder / "votes.jsonl").read_text().splitlines()]
     mined(root, folder, tmp_path / "all")
-    for group in sorted({one.group for one in read_preferences(tmp_path / "all", "reward")}):
-        changed = [one | ({} if f"prompt-{one['group']}" == group else {"choice": "tie"}) for one in rows]
-        (folder / "votes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in changed), "utf-8")
-        mined(root, folder, tmp_path / "pairs", limits={"max_tie_share": 1.0})
-        try:
-            trained(tmp_path / "pairs", clip_folder, tmp_path / "reward")
-        except InputError as error:
-            assert "ties" in str(error)
-            return
-    pytest.fail("every prompt was held out")
+    config = TrainRewardConfig()
+    groups = [one.group for one in read_preferences(tmp_path / "all", "reward")]
+    split = split_by_group(groups, config.validation, config.test, derive_seed(config.seed, "appeal"))
+    speaks = groups[split.train[0]]
+    rows = [json.loads(line) for line in (folder / "votes.jsonl").read_text().splitlines()]
+    changed = [one | ({} if f"prompt-{one['group']}" == speaks else {"choice": "tie"}) for one in rows]
+    (folder / "votes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in changed), "utf-8")
+    mined(root, folder, tmp_path / "pairs", limits={"max_tie_share": 1.0})
+    with pytest.raises(InputError, match="held-out appeal votes of the fold 'reward' are ties"):
+        trained(tmp_path / "pairs", clip_folder, tmp_path / "reward")
 
 
 def test_bad_rows_are_counted_and_stored_with_their_reasons(root: Path, tmp_path: Path) -> None:
@@ -162,6 +163,8 @@ def test_votes_without_their_folder_or_outside_the_contract_leave_nothing(root: 
         execute(mine_preferences.SPEC, config, inputs, {"preferences": tmp_path / "out"})
     with pytest.raises(DataContractError, match="annotator_share"):
         mined(root, root / "votes", tmp_path / "out", limits={"annotator_share": [0.5, 1.0]})
+    with pytest.raises(ConfigError, match="did you mean 'choice'"):
+        MinePreferencesConfig(threads=1, sources={"votes": {"columns": {"chioce": "c"}}})
     with pytest.raises(ConfigError, match="format"):
         MinePreferencesConfig(threads=1, sources={"votes": {"format": "excel"}})
     assert not (tmp_path / "out").exists()

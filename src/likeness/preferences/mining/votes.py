@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from likeness.core.config import Config
-from likeness.core.errors import InputError
+from likeness.core.errors import ConfigError, InputError, did_you_mean
 from likeness.preferences.pairs import Preference, fold_of
 from likeness.preferences.sources import SOURCES, Material, Mined, Quarantined, Source
-from likeness.preferences.votes.ballot import SCALE, Fault, Scale
+from likeness.preferences.votes.ballot import COLUMNS, SCALE, Fault, Scale
 from likeness.preferences.votes.contract import VoteLimits, check_votes
 from likeness.preferences.votes.formats import Ballots, Format, read_ballots
 from likeness.preferences.votes.pictures import load_pictures
@@ -38,6 +38,14 @@ class VotesConfig(Config):
     rating_scale: Scale = SCALE
     least_annotators: int = Field(default=1, ge=1)
     limits: VoteLimits = VoteLimits()
+
+    @field_validator("columns")
+    @classmethod
+    def _ours(cls, columns: Mapping[str, str]) -> Mapping[str, str]:
+        for name in columns:
+            if name not in (*COLUMNS, "images", "ranking"):
+                raise ConfigError(f"votes have no column '{name}'", remedy=did_you_mean(name, COLUMNS))
+        return columns
 
 
 def mine(config: VotesConfig, material: Material) -> Mined:

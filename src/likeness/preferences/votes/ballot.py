@@ -137,7 +137,10 @@ class Ranking(_Cast):
     @field_validator("images", "ranking", mode="before")
     @classmethod
     def _parsed(cls, value: Any, info: ValidationInfo) -> Any:
-        value = json.loads(value) if isinstance(value, str) else value
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         if info.field_name == "ranking" and isinstance(value, list | tuple):
             return [[place] if isinstance(place, str) else place for place in value]
         return value

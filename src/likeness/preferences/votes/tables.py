@@ -42,13 +42,13 @@ class Table:
 
 def aside(reason: str, line: int, values: Mapping[str, Any], detail: str = "") -> Quarantined:
     """A quarantined row in plain values that any JSON file can hold."""
-    return Quarantined(reason, {"line": line, **{str(key): plain(value) for key, value in values.items()}}, detail)
+    return Quarantined(reason, {**plain(values), "line": line}, detail)
 
 
 def plain(value: Any) -> Any:
     """``value`` as JSON: bytes that are no text as escapes, long texts cut, times as text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {plain(str(key)): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and value - value == 0):
