@@ -233,6 +233,13 @@ def test_what_stays_has_no_circle_and_what_goes_closed_one(pairs: set[tuple[int,
         assert all(edges[a][1] == edges[b][0] for a, b in zip(circle, [*circle[1:], circle[0]], strict=True))
 
 
+@pytest.mark.parametrize("pictures", [EXACT, EXACT + 2])
+def test_of_a_long_circle_the_oldest_vote_goes_whichever_way_it_is_found(pictures: int) -> None:
+    circle = [(str(i), str((i + 1) % pictures)) for i in range(pictures)]
+    for turn in (0, 4):
+        assert [index for index, _ in smallest_feedback(circle[turn:] + circle[:turn])] == [0]
+
+
 def test_a_table_that_cannot_train_a_reward_stops(tmp_path: Path) -> None:
     one = write_jsonl(tmp_path / "one", [row()])
     assert mined(one).metrics == {"annotators": 1, "single_annotator": 1, "ties": 0, "contradicted_pairs": 0}
