@@ -28,7 +28,8 @@ will be deceived: evaluate with the other fold's model, never with this one. Enc
 """
 _METHOD = """Accuracy is of one vote at a time, on groups (prompts, persons) that training never saw; ties are left out.
 Intervals resample whole groups. Calibration error: gap between confidence and accuracy over five bins, before and after
-division by the temperature, which was chosen on validation votes. Position bias: log-odds of the picture shown first.
+division by the temperature, which was chosen on validation votes. Position bias: log-odds of the picture shown
+first (column `first`).
 """
 
 
@@ -99,8 +100,7 @@ def _header(title: str, heads: Mapping[str, HeadFacts]) -> str:
 
 def _table(heads: Mapping[str, HeadFacts]) -> str:
     lines = [
-        "| head | model | pairs | groups | accuracy | 95 % interval "
-        "| calibration error before | after | Brier | position bias |",
+        "| head | model | pairs | groups | accuracy | 95 % interval | calibration error | after | Brier | first |",
         "|---|---|--:|--:|--:|---|--:|--:|--:|--:|",
     ]
     for name, facts in heads.items():
@@ -130,11 +130,10 @@ _COUNTS = {
 def _head_section(name: str, facts: HeadFacts) -> str:
     r = facts.numbers
     counts = ", ".join(f"{r[key]} {words}" for key, words in _COUNTS.items() if key in r)
-    treated = " then ".join(f"`{key}` {_settings(values)}" for one in facts.treatments for key, values in one.items())
-    notes = {
-        key: value for key, value in r.items() if any(key.startswith(f"{t}_") for one in facts.treatments for t in one)
-    }
-    found = f" ({', '.join(f'{key} {value}' for key, value in notes.items())})" if notes else ""
+    treatments = [(key, values) for one in facts.treatments for key, values in one.items()]
+    treated = " then ".join(f"`{key}` {_settings(values)}" for key, values in treatments) or "none"
+    notes = [f"{key} {r[key]}" for key in r if key.startswith(tuple(f"{name}_" for name, _ in treatments))]
+    found = f" ({', '.join(notes)})" if notes else ""
     diagram = data_uri(reliability_diagram(f"Reliability of {name}", r.get("bins_before", ()), r["bins"]))
     return "\n".join(
         [
@@ -143,7 +142,7 @@ def _head_section(name: str, facts: HeadFacts) -> str:
             f"- Model `{facts.model}`: {summary(facts.model)}",
             f"- Settings: {_settings(facts.settings)}",
             f"- Data: {counts}",
-            f"- Label treatments: {treated or 'none'}{found}",
+            f"- Label treatments: {treated}{found}",
             f"- Temperature: {_given(r, 'temperature')}",
             "",
             f"![Reliability of {name}: accuracy over confidence, before (grey) and after (blue)]({diagram})",
