@@ -8,11 +8,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from claims import Claim, Figures
+from claims import Claim, Figures, Rule
 from testbed import Testbed
 
 from likeness.core.seeds import derive_seed
-from likeness.models.embedded.portraits import FACTORS
+from likeness.models.embedded.portraits import FACTORS, draw, persons, phrases
 from likeness.models.runtime import torch_session
 from likeness.preferences.features import encode_pairs, split_by_group
 from likeness.preferences.mining.aspects import AspectsConfig, mine
@@ -162,7 +162,7 @@ CLAIMS = {
                 Rule("over_direct", 0.0, "accuracy gained over the head on the overall votes"),
                 Rule("random_under_direct", 0.0, "accuracy that fusing untrained heads lacks of the direct head"),
             ),
-            notes="Votes of the source aspects on the candidates of one fold; prompts are held out alike for all kinds. "
+            notes="Votes of the source aspects on one fold's candidates; prompts are held out alike for all kinds. "
             "fused_aspects leaves the direct head out, fused_gated weighs by the picture; neither is in a rule.",
         ),
         Claim(

@@ -23,6 +23,7 @@ from tiny_vision_language import tiny_llava
 # What makes a run small; everything else is the recipe's own.
 SMALL = {
     "simulated_annotators": {"pairs_per_group": 3},
+    "aspects": {"pairs_per_group": 3, "votes": 2},
     "distorted_structure": {"pairs": 100},
     "attack_negatives": {"each": 40},
     "model_judge": {"max_new_tokens": 4, "pairs_per_group": 1},
