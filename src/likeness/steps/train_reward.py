@@ -127,9 +127,7 @@ def _split(config: TrainRewardConfig, kind: Kind, pairs: Sequence[Preference]) -
         )
     if not any(REWARD_MODELS.get(name).fuses for chosen in config.models.values() for name in chosen):
         return split_by_group(groups, config.validation, config.test, derive_seed(config.seed, kind))
-    everyone = [pair.group for pair in pairs if pair.kind in config.models]
-    whole = split_by_group(everyone, config.validation, config.test, derive_seed(config.seed, "all kinds"))
-    parts = [{everyone[i] for i in rows} for rows in (whole.train, whole.validation, whole.test)]
+    parts = _shared_parts(config, pairs)
     rows = [np.flatnonzero([group in part for group in groups]) for part in parts]
     if not all(len(part) for part in rows):
         raise InputError(
@@ -137,6 +135,23 @@ def _split(config: TrainRewardConfig, kind: Kind, pairs: Sequence[Preference]) -
             remedy="raise the pairs of that kind's source in mine_preferences",
         )
     return Split(*rows)
+
+
+def _shared_parts(config: TrainRewardConfig, pairs: Sequence[Preference]) -> list[set[str]]:
+    """Groups to train, validate and test on, in the same shares among those that any given set of kinds is about."""
+    about: dict[str, set[str]] = {}
+    for pair in pairs:
+        if pair.kind in config.models:
+            about.setdefault(pair.group, set()).add(pair.kind)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for group, kinds in about.items():
+        alike.setdefault(tuple(sorted(kinds)), []).append(group)
+    parts: list[set[str]] = [set(), set(), set()]
+    for kinds, groups in alike.items():
+        split = split_by_group(groups, config.validation, config.test, derive_seed(config.seed, *kinds))
+        for part, rows in zip(parts, (split.train, split.validation, split.test), strict=True):
+            part.update(groups[i] for i in rows)
+    return parts
 
 
 def _fit(
