@@ -147,8 +147,8 @@ def _shared_parts(config: TrainRewardConfig, pairs: Sequence[Preference]) -> lis
     for group, kinds in about.items():
         alike.setdefault(tuple(sorted(kinds)), []).append(group)
     parts: list[set[str]] = [set(), set(), set()]
-    for kinds, groups in alike.items():
-        split = split_by_group(groups, config.validation, config.test, derive_seed(config.seed, *kinds))
+    for named, groups in alike.items():
+        split = split_by_group(groups, config.validation, config.test, derive_seed(config.seed, *named))
         for part, rows in zip(parts, (split.train, split.validation, split.test), strict=True):
             part.update(groups[i] for i in rows)
     return parts
