@@ -128,7 +128,9 @@ CLAIMS = {
             ),
             notes=(
                 "Popularity is planted: it shares one taste with appeal and has others of its own, so that how far the "
-                "appeal head trails is a property of the plant. random_over_similarity: the control, about 0 or below."
+                "appeal head trails is a property of the plant. Similarity is at chance, since a prompt's candidates "
+                "all show what it asks for, and the control on random events is near it. Correction gains little here, "
+                "and a Bradley-Terry head on the same pairs beats the triplet: over_triplet_uncorrected and over_head."
             ),
         ),
     )

@@ -215,6 +215,24 @@ def voting() -> str:
     )
 
 
+def reward_heads() -> str:
+    """A head on cached features."""
+    found = result("reward_heads")
+    cold, warm, fit, ways = found["embedding"]["cold"], found["embedding"]["warm"], found["fit"], found["batches"]
+    rows = [
+        [f"embedding {found['pictures']} pictures, empty cache", cold["cpu_seconds"], cold["forwards"]],
+        ["the same again", warm["cpu_seconds"], warm["forwards"]],
+        [f"fitting a head, {fit['pairs']} pairs, {fit['epochs']} epochs", fit["cpu_seconds"], 0],
+    ]
+    alone, batch = (ways[size]["cpu_ms_per_picture"] for size in ("1", "16"))
+    return (
+        f"## Reward heads\n\n`python benchmarks/reward_heads.py`, embedded encoder, {found['threads']} thread\n\n"
+        f"{table(['what', 'CPU s', 'pictures through the encoder'], rows)}\n\n"
+        f"A picture costs {alone:.2f} CPU ms by itself and {batch:.2f} in padded batches of 16, whose bits depend "
+        "neither on its place nor on its company."
+    )
+
+
 def claims() -> str:
     """Papers' claims with the verdicts as measured."""
     rows = []
@@ -237,7 +255,9 @@ def claims() -> str:
 
 def page() -> str:
     """The whole page."""
-    return "\n\n".join([HEAD.strip(), identity(), claims(), goals(), engines(), costs(), voting()]) + "\n"
+    return (
+        "\n\n".join([HEAD.strip(), identity(), claims(), goals(), engines(), costs(), reward_heads(), voting()]) + "\n"
+    )
 
 
 def main() -> None:
