@@ -95,6 +95,7 @@ def test_dino_patches_come_after_its_own_tokens(dino: Path, tmp_path: Path) -> N
     registers = DualEncoder.load(tmp_path)
     tokens = registers.model(pixel_values=registers.preprocess(images)).last_hidden_state
     assert torch.allclose(registers.features(images)[:, 32:64], tokens[:, 4:].mean(dim=1), atol=1e-5)
+    assert torch.equal(registers.patches(images), tokens[:, 4:])
 
 
 def test_dino_is_framed_as_its_processor_frames(dino: Path) -> None:

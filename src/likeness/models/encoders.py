@@ -132,15 +132,14 @@ class DualEncoder:
         import torch
 
         output = self._vision(images)
-        patches = output.last_hidden_state[:, self.backbone.prefix(self.model.config) :]
+        patches = self._patches(output)
         spread = patches.var(dim=1, correction=0).add(1e-6).sqrt()
         embedding = self._project(output.pooler_output)
         return torch.cat([embedding, patches.mean(dim=1), spread, patches.amax(dim=1)], dim=1)
 
     def patches(self, images: Tensor) -> Tensor:
         """(B, P, H) float32 patch tokens, whose mean is part of :meth:`features`; differentiable."""
-        tokens: Tensor = self._vision(images).last_hidden_state[:, 1:]
-        return tokens
+        return self._patches(self._vision(images))
 
     def texts(self, texts: Iterable[str]) -> Tensor:
         """B texts to (B, D) float32, L2-normalised, without gradient; each distinct text is encoded once.
@@ -171,6 +170,10 @@ class DualEncoder:
 
     def _vision(self, images: Tensor) -> Any:
         return self.backbone.vision(self.model)(pixel_values=self.preprocess(images))
+
+    def _patches(self, output: Any) -> Tensor:
+        tokens: Tensor = output.last_hidden_state[:, self.backbone.prefix(self.model.config) :]
+        return tokens
 
     def _project(self, pooled: Tensor) -> Tensor:
         import torch.nn.functional as F

@@ -8,7 +8,7 @@ data, measure how sure the votes are; k > 0, pessimism where they disagree, is C
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,8 +107,7 @@ def fit(config: EnsembleConfig, settings: FitConfig, data: FitData) -> Fitted:
     for i in range(config.members):
         seed = derive_seed(data.seed, "member", i) if i else data.seed
         train = resample_groups(data.train, derive_seed(seed, "bootstrap")) if config.bootstrap else data.train
-        own = FitData(train, data.validation, seed, data.heads, unlabelled=data.unlabelled)
-        members.append(model.fit(chosen, settings, own))
+        members.append(model.fit(chosen, settings, replace(data, train=train, seed=seed)))
     scorer = Ensemble(config, tuple(member.scorer for member in members))
     pictures = torch.cat([data.validation.chosen, data.validation.rejected])
     with torch.no_grad():
