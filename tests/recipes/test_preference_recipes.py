@@ -62,7 +62,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> dict[
     return {name: root / name for name in names} | {"encoder": clip_folder, "judge": tiny_llava(root / "judge")}
 
 
-@pytest.mark.parametrize("name", BOUND)
+@pytest.mark.parametrize(
+    "name", [name if name == "guarded_judge" else pytest.param(name, marks=pytest.mark.slow) for name in BOUND]
+)
 def test_a_recipe_runs_from_pictures_to_a_reward(
     name: str, inputs: dict[str, Path], clip_folder: Path, tmp_path: Path
 ) -> None:
