@@ -7,6 +7,7 @@ from base64 import b64decode
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from huggingface_hub import ModelCard
 
 from likeness.preferences.card import HeadFacts, reward_card, summary
@@ -65,8 +66,7 @@ def test_the_diagram_shows_each_bin_where_it_lies() -> None:
     dots = [one.attrib for one in drawing.iter() if one.tag.endswith("circle")]
     after, before = HEADS["appeal"].numbers["bins"], HEADS["appeal"].numbers["bins_before"]
     assert len(dots) == len(after) + len(before)
-    across = sorted(range(len(after)), key=lambda i: after[i]["confidence"])
-    shown = [float(dots[len(before) + i]["cx"]) for i in across]
-    assert shown == sorted(shown)
-    better = max(range(len(after)), key=lambda i: after[i]["accuracy"])
-    assert float(dots[len(before) + better]["cy"]) == min(float(dot["cy"]) for dot in dots[len(before) :])
+    inside = 220 - 2 * 34
+    for dot, entry in zip(dots, [*before, *after], strict=True):
+        assert float(dot["cx"]) == pytest.approx(34 + (entry["confidence"] - 0.5) / 0.5 * inside, abs=0.06)
+        assert float(dot["cy"]) == pytest.approx(220 - 34 - entry["accuracy"] * inside, abs=0.06)

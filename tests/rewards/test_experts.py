@@ -147,13 +147,22 @@ def test_ratings_teach_beside_votes_and_unrated_sides_do_not_matter() -> None:
     for name, given in {"rated": ratings, "alone": ratings * torch.nan, "shuffled": ratings.flip(0)}.items():
         scorer = fit_pair_and_point(config, FIT, data_of(replace(pairs, ratings=given))).scorer
         right[name] = float((margins(scorer, test) > 0).float().mean())
-        if name == "rated":
-            assert isinstance(scorer, RatedHead)
-            told = torch.stack([scorer.rating(test.chosen, test.text), 3 + test.chosen @ unit(8)])
-            assert torch.corrcoef(told)[0, 1] > 0.5
-            assert told[0].mean() == pytest.approx(told[1].mean().item(), abs=0.4)
     assert right["rated"] > right["alone"] + 0.02
     assert right["rated"] > right["shuffled"] + 0.02
+
+
+def test_a_rating_is_told_on_the_raters_own_scale() -> None:
+    pairs, test = pairs_by(unit(8), count=400), pairs_by(unit(8), count=400, seed=5)
+    # a scale of 0 to 100 or so, and a picture in two that nobody rated
+    ratings = torch.stack([60 + 15 * side @ unit(8) for side in (pairs.chosen, pairs.rejected)], dim=1)
+    ratings[::2, 0] = torch.nan
+    config = PairAndPointConfig(hidden=8, text=False, ratings=4.0)
+    scorer = fit_pair_and_point(config, FIT, data_of(replace(pairs, ratings=ratings))).scorer
+    assert isinstance(scorer, RatedHead)
+    sides = torch.cat([test.chosen, test.rejected])
+    told, true = scorer.rating(sides, torch.cat([test.text, test.text])), 60 + 15 * sides @ unit(8)
+    assert torch.corrcoef(torch.stack([told, true]))[0, 1] > 0.9
+    assert (told - true).abs().mean() < 0.5 * (true - true.mean()).abs().mean()  # half of what one number would miss
 
 
 def test_words_find_a_taste_that_they_name_from_few_votes() -> None:

@@ -100,7 +100,8 @@ def _header(title: str, heads: Mapping[str, HeadFacts]) -> str:
 
 def _table(heads: Mapping[str, HeadFacts]) -> str:
     lines = [
-        "| head | model | pairs | groups | accuracy | 95 % interval | calibration error | after | Brier | first |",
+        "| head | model | pairs | groups | accuracy | 95 % interval | calibration error before | and after "
+        "| Brier | first |",
         "|---|---|--:|--:|--:|---|--:|--:|--:|--:|",
     ]
     for name, facts in heads.items():
@@ -152,4 +153,4 @@ def _head_section(name: str, facts: HeadFacts) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items()) or "none to choose"
+    return ", ".join(f"{key} {value}" for key, value in values.items() if value != {}) or "none to choose"

@@ -14,30 +14,36 @@ Bins = Sequence[Mapping[str, Any]]
 
 
 def reliability_diagram(title: str, before: Bins, after: Bins) -> str:
-    """Accuracy over confidence, both from 0.5 to 1; a bin's area is its share of the pairs. ``before`` may be empty."""
+    """Accuracy, 0 to 1, over confidence, 0.5 to 1; the line is perfect calibration. ``before`` may be empty.
 
-    def place(value: float) -> float:
-        return _EDGE + (min(max(value, 0.4), 1.0) - 0.4) / 0.6 * (_SIDE - 2 * _EDGE)
+    A dot grows with its bin's share of the pairs.
+    """
+
+    inside = _SIDE - 2 * _EDGE
+
+    def x(confidence: float) -> float:
+        return _EDGE + (2 * confidence - 1) * inside
+
+    def y(accuracy: float) -> float:
+        return _SIDE - _EDGE - accuracy * inside
 
     def dots(bins: Bins, colour: str) -> str:
         pairs = max(sum(entry["pairs"] for entry in bins), 1)
         return "".join(
-            f'<circle cx="{place(b["confidence"]):.1f}" cy="{_SIDE - place(b["accuracy"]):.1f}" '
+            f'<circle cx="{x(b["confidence"]):.1f}" cy="{y(b["accuracy"]):.1f}" '
             f'r="{2 + 9 * sqrt(b["pairs"] / pairs):.1f}" fill="{colour}" fill-opacity="0.75"/>'
             for b in bins
         )
 
-    ticks = "".join(
-        f'<text x="{place(v):.1f}" y="{_SIDE - 14}" text-anchor="middle">{v:g}</text>'
-        f'<text x="{_EDGE - 6}" y="{_SIDE - place(v) + 4:.1f}" text-anchor="end">{v:g}</text>'
-        for v in (0.5, 0.75, 1.0)
+    across = "".join(
+        f'<text x="{x(v):.1f}" y="{_SIDE - 14}" text-anchor="middle">{v:g}</text>' for v in (0.5, 0.75, 1.0)
     )
-    low, high = place(0.5), place(1.0)
+    up = "".join(f'<text x="{_EDGE - 13}" y="{y(v) + 4:.1f}" text-anchor="end">{v:g}</text>' for v in (0.0, 0.5, 1.0))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_SIDE} {_SIDE}" width="{_SIDE}" height="{_SIDE}" '
         f'font-family="sans-serif" font-size="10" fill="{_LINE}" role="img"><title>{escape(title)}</title>'
-        f'<line x1="{low:.1f}" y1="{_SIDE - low:.1f}" x2="{high:.1f}" y2="{_SIDE - high:.1f}" stroke="{_LINE}"/>'
-        f'{ticks}<text x="{_SIDE / 2:g}" y="{_SIDE - 2}" text-anchor="middle">confidence</text>'
+        f'<line x1="{x(0.5):.1f}" y1="{y(0.5):.1f}" x2="{x(1):.1f}" y2="{y(1):.1f}" stroke="{_LINE}"/>'
+        f'{across}{up}<text x="{_SIDE / 2:g}" y="{_SIDE - 2}" text-anchor="middle">confidence</text>'
         f'<text x="{_EDGE}" y="14">accuracy</text>{dots(before, _BEFORE)}{dots(after, _AFTER)}</svg>'
     )
 

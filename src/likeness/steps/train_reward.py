@@ -210,7 +210,7 @@ def _fit(
 
 SPEC = StepSpec(
     name="train_reward",
-    version="4",
+    version="5",
     category="preferences",
     config=TrainRewardConfig,
     run=train_reward,
