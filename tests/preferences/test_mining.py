@@ -179,7 +179,7 @@ def test_two_stages_label_better_than_either_and_a_blind_second_one_does_not(bed
     two_stage = right([pair for pair in stages if pair])
     assert two_stage > right(ranked) + 0.08
     assert two_stage > right(points) + 0.08
-    assert right([pair for pair in blind if pair]) < right(ranked) + 0.02
+    assert right([pair for pair in blind if pair]) < right(ranked) + 0.05
 
 
 @given(st.lists(st.lists(st.floats(-3, 3), min_size=4, max_size=4), min_size=2, max_size=5), st.integers(0, 3))
@@ -267,7 +267,7 @@ def test_a_set_of_means_is_the_better_of_each_pair_and_no_set_is_worse_than_its_
 
 
 def test_sets_become_more_varied_where_a_reward_of_single_pictures_cannot(bed: Bed, tmp_path: Path) -> None:
-    """DRAGON on a collapsed model, by true factors; the control is a mean of single pictures in the metric's place."""
+    """DRAGON's claim on a collapsed model's pictures, by its true factors; the control is a mean, not of sets."""
     rng = np.random.default_rng(0)
     style = {"background": "grey", "clothing_colour": "black", "accessory": "round glasses"}
     drawn = [(g, replace(one, **style) if rng.random() < 0.6 else one) for g, one in bed.portraits[: 24 * EACH]]
@@ -409,13 +409,14 @@ def test_gold_is_asked_for_where_there_is_too_little(bed: Bed) -> None:
 
 def test_every_source_runs_through_the_step_and_gives_the_same_bytes(bed: Bed, tmp_path: Path) -> None:
     names = ("candidates", "train", "oracle", "encoder", "reward", "judge")
-    inputs = {name: getattr(bed.material, name) for name in names}
+    few = write_candidates(tmp_path / "candidates", bed.portraits[: 20 * EACH])
+    inputs = {name: getattr(bed.material, name) for name in names} | {"candidates": few}
     sources = {
         "rank_then_sift": {"ranker": "appeal", "sifter": "text", "partings": 2},
         "tool_judge": {"tools": ["fidelity", "sharpness"], "confidence": 0.6},
-        "distributional": {"metric": "frechet"},
+        "distributional": {"metric": "frechet", "sweeps": 1},
         "gallery": {"least_agreement": 0.3},
-        "guided_relabel": {"gold_share": 0.5},
+        "guided_relabel": {"gold_share": 0.7},
     }
     config = mine_preferences.MinePreferencesConfig.model_validate({"threads": 1, "seed": 1, "sources": sources})
     metrics = [
@@ -424,7 +425,7 @@ def test_every_source_runs_through_the_step_and_gives_the_same_bytes(bed: Bed, t
     assert metrics[0] == metrics[1]
     assert digest_path(tmp_path / "one") == digest_path(tmp_path / "two")
     assert metrics[0]["rank_then_sift_kept"] > 0
-    assert metrics[0]["gallery_by_reward"] == 6 * GROUPS
+    assert metrics[0]["gallery_by_reward"] == 6 * 20
     sifted = mine_sifted(RankThenSiftConfig(ranker="appeal", sifter="appeal"), bed.material)
     assert len(sifted.preferences) == GROUPS
     assert not sifted.quarantined

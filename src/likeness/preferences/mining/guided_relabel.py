@@ -95,8 +95,8 @@ def mine(config: GuidedRelabelConfig, material: Material) -> Mined:
 
     encoder = DualEncoder.load(material.need("encoder", "guided_relabel"))
     gold, pool = (_mined(source, material, config.kind) for source in (config.gold, config.pool))
-    gold = [one for one in gold if _is_gold(config, material, one.group)]
-    pool = [one for one in pool if not _is_gold(config, material, one.group)]
+    gold = [one for one in gold if is_gold(config, material, one.group)]
+    pool = [one for one in pool if not is_gold(config, material, one.group)]
     found, turned = list(gold) if config.keep_gold else [], 0
     apart: list[Quarantined] = []
     for fold in dict.fromkeys(one.fold for one in pool):
@@ -160,7 +160,8 @@ def _mined(named: Named, material: Material, kind: str) -> list[Preference]:
     return [one for one in mined.preferences if one.kind == kind]
 
 
-def _is_gold(config: GuidedRelabelConfig, material: Material, group: str) -> bool:
+def is_gold(config: GuidedRelabelConfig, material: Material, group: str) -> bool:
+    """Whether ``group`` gives gold, and nothing to the pool."""
     return derive_seed(material.seed, "gold", group) < config.gold_share * 2**63
 
 

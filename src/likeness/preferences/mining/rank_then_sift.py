@@ -1,4 +1,4 @@
-"""Source ``rank_then_sift``: pairs ranked first, then sifted by points (UnifiedReward, 2503.05236, section 3.2).
+"""Source ``rank_then_sift``: pairs ranked first, then sifted by points (UnifiedReward, 2503.05236).
 
 A prompt's K pictures are parted into K // 2 pairs. One reward ranks each pair, which gives a list of winners and one of
 losers; another reward's points then pick the best of the winners and the worst of the losers: the prompt's final pair.
