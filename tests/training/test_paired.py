@@ -285,7 +285,7 @@ def test_preferences_that_are_missing_empty_or_of_another_kind_are_named(tmp_pat
         ({"smoothing": 0.5}, ValueError, "smoothing"),
         ({"beta": 0}, ValueError, "beta"),
         ({"kinds": ()}, ValueError, "kinds"),
-        ({"kinds": ("taste",)}, ValueError, "appeal"),
+        ({"kinds": ("Appeal",)}, ValueError, "kinds"),
         ({"draws": -1}, ValueError, "draws"),
     ],
 )

@@ -22,6 +22,7 @@ from likeness.labelling.export import FILE, write_votes
 from likeness.labelling.questions import digest_questions, read_questions
 from likeness.labelling.record import Record
 from likeness.labelling.server import make_app
+from likeness.preferences.pairs import Kind
 
 _LOCAL = ("127.0.0.1", "localhost")
 _KEEP_ALIVE = 75  # seconds; people look at a pair for longer than uvicorn's five
@@ -39,7 +40,7 @@ class VoteConfig(Config):
     votes: int = Field(default=3, ge=1)
     pairs_per_group: int = Field(default=6, ge=1)
     seed: int = 0
-    kind: str = Field(default="appeal", pattern=r"^[a-z][a-z_]*$")
+    kind: Kind = "appeal"
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65535)
 

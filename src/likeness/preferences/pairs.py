@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import StringConstraints
 
 from likeness.core.errors import InputError
 from likeness.core.seeds import derive_seed
 from likeness.data.shards import IMAGE, with_features, write_table
 
 FILE = "preferences.parquet"
-Kind = str  # what the vote is about, a lower-case word: appeal, structure, or another that a source brings
+# What the vote is about, a lower-case word: appeal, structure, or another that a source brings.
+Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Fold = Literal["reward", "judge"]
 SCHEMA = pa.schema(
     [

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_core import PydanticCustomError
 
 from likeness.core.config import Config
+from likeness.preferences.pairs import Kind
 
 Letter = Literal["a", "b"]
 Choice = Literal["a", "b", "tie"]
@@ -81,7 +82,6 @@ def _utc(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_text)]
 Name = Annotated[str, BeforeValidator(_name)]
 Time = Annotated[str, BeforeValidator(_utc)]
-Kind = Annotated[str, BeforeValidator(_word), Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class _Cast(Config):
@@ -91,7 +91,7 @@ class _Cast(Config):
     annotator: Name
     time: Time | None = None
     group: Text = ""
-    kind: Kind = "appeal"
+    kind: Annotated[Kind, BeforeValidator(_word)] = "appeal"
 
     @model_validator(mode="before")
     @classmethod
