@@ -179,13 +179,14 @@ def tiny_inpaint(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def tiny_sd3(folder: Path, seed: int = 0) -> Path:
-    """A random StableDiffusion3Pipeline of version 3.5's kind (dual attention, normed queries), saved at ``folder``."""
+def tiny_sd3(folder: Path, seed: int = 0, size: int = 16) -> Path:
+    """A random StableDiffusion3Pipeline of version 3.5's kind (dual attention, normed queries), saved at ``folder``,
+    with latents of ``size``."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     t5, t5_tokenizer = _t5(64)
     transformer = SD3Transformer2DModel(
-        sample_size=16,
+        sample_size=size,
         in_channels=8,
         out_channels=8,
         num_layers=2,

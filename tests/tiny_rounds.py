@@ -10,7 +10,7 @@ from likeness.training.advantage import ADVANTAGES
 from likeness.training.policy_gradient import PolicyGradient, PolicyGradientSettings
 from likeness.training.reward_regression import RewardRegression, RewardRegressionSettings
 from likeness.training.rounds import Round
-from likeness.training.selected import Selected, SelectionSettings, pick_best, pick_weighted
+from likeness.training.selected import BestOfKSettings, RewardWeightedSettings, Selected, pick_best, pick_weighted
 from likeness.training.terms import Terms
 from tiny_training import Redness, toy_pool
 
@@ -42,8 +42,10 @@ def regression(policy: Policy, **settings: Any) -> RewardRegression:
     )
 
 
-def selected(policy: Policy, name: str) -> Selected:
-    settings = SelectionSettings(steps=4, images_per_prompt=4, updates=3)
-    pick = pick_best(1) if name == "best_of_k" else pick_weighted(0.001)
-    chain = policy.path.chain(settings.steps)
-    return Selected(name, settings, terms(), toy_pool(policy), chain, latent_shape(policy.pipeline), pick, Round(3))
+def selected(policy: Policy, name: str, **settings: Any) -> Selected:
+    best = name == "best_of_k"
+    given = {"steps": 4, "images_per_prompt": 4, "updates": 3, **({} if best else {"temperature": 0.001}), **settings}
+    chosen = (BestOfKSettings if best else RewardWeightedSettings).model_validate(given)
+    pick = pick_best(chosen.keep) if isinstance(chosen, BestOfKSettings) else pick_weighted(chosen.temperature)
+    chain, shape = policy.path.chain(chosen.steps), latent_shape(policy.pipeline)
+    return Selected(name, chosen, terms(), toy_pool(policy), chain, shape, pick, Round(chosen.updates))

@@ -88,6 +88,16 @@ def gradients(policy: Policy, loss: torch.Tensor) -> torch.Tensor:
     )
 
 
+def read(policy: Policy) -> set[str]:
+    """The trained tensors on which the prediction depends: SD3's last block has some on which it does not."""
+    x_t = torch.randn(1, *latent_shape(policy.pipeline), generator=torch.Generator().manual_seed(0))
+    conditioning = policy.encode(toy_pool(policy).prompts, torch.tensor([0]))
+    output = policy.predict(x_t, policy.path.times([500]), conditioning)
+    trained = policy.trainable()
+    slopes = torch.autograd.grad(output.sum(), list(trained.values()), allow_unused=True)
+    return {name for name, slope in zip(trained, slopes, strict=True) if slope is not None and slope.any()}
+
+
 def disturb(policy: Policy, scale: float = 0.3) -> None:
     """As after training: a LoRA's B is 0 at first, and so would be its effect."""
     generator = torch.Generator().manual_seed(1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel, StableDiffusionImg2ImgPipeline
@@ -22,11 +24,13 @@ from likeness.models.families import (
 )
 from likeness.models.generator import decode_latents, encode_moments, generate, load_pipeline
 from likeness.models.policy import Policy, make_policy, tuned
-from likeness.training.algorithm import Slots
+from likeness.training.algorithm import Algorithm, Slots
 from likeness.training.plan import TrainerConfig
 from likeness.training.trainer import Trainer
 from tiny import FAMILIES
-from tiny_training import PROMPTS, disturb, policy_of, run_step, toy_reward
+from tiny_pairs import red_pairs, toy_online, toy_paired
+from tiny_rounds import policy_gradient, regression, selected
+from tiny_training import PROMPTS, disturb, policy_of, read, run_step, toy_denoising, toy_reward
 
 SAMPLING: dict[str, Any] = {"steps": 2, "guidance_scale": 2.0, "batch": 3}
 
@@ -169,6 +173,31 @@ def test_a_toy_reward_rises_in_thirty_steps_and_what_is_frozen_stays(folder: Pat
     assert all(torch.equal(after[name], kept[name]) for name in kept)
     with policy.reference():
         torch.testing.assert_close(measure(), before, atol=1e-5, rtol=0)
+
+
+ALGORITHMS: dict[str, Callable[[Policy], Algorithm]] = {
+    "policy gradient": lambda policy: policy_gradient(
+        policy, steps=3, times_per_step=1, images_per_prompt=2, advantage="group", eta=0.7
+    ),
+    "reward regression": lambda policy: regression(policy, steps=2, updates=2),
+    "best of k": lambda policy: selected(policy, "best_of_k", steps=2, images_per_prompt=2),
+    "pairs": lambda policy: toy_paired(policy, red_pairs(policy, 4), batch=2),
+    "online pairs": lambda policy: toy_online(policy, samples=2),
+    "denoising": toy_denoising,
+}
+
+
+@pytest.mark.parametrize("name", [n if n == "pairs" else pytest.param(n, marks=pytest.mark.slow) for n in ALGORITHMS])
+def test_every_algorithm_trains_every_family(folder: Path, tmp_path: Path, name: str) -> None:
+    """One code path: the same builders, a round and a part of the next; what is read moves, and nothing else does."""
+    policy = policy_of(folder)
+    kept, trained = frozen(policy), {n: p.clone() for n, p in policy.trainable().items()}
+    config = TrainerConfig(steps=4, batch=2, learning_rate=1e-2, weight_decay=0)
+    history = Trainer(policy, ALGORITHMS[name](policy), config, 0, tmp_path).run()
+    assert all(np.isfinite(curve).all() for curve in history.curves.values())
+    assert {n for n, p in policy.trainable().items() if not torch.equal(trained[n], p)} == read(policy)
+    after = frozen(policy)
+    assert all(torch.equal(after[n], kept[n]) for n in kept)
 
 
 def masks(count: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,13 @@ ROWS: dict[str, Callable[[Policy], Algorithm]] = {
     "raft": lambda policy: selected(policy, "best_of_k"),
     "rwr": lambda policy: selected(policy, "reward_weighted"),
 }
-# REBEL is PRDP's code against another density and without the clip: its rows can wait for the slow suite.
-QUICK_OR_SLOW = [name if name != "rebel" else pytest.param(name, marks=pytest.mark.slow) for name in ROWS]
+
+
+def quick_or_slow(slow: Collection[str]) -> list[Any]:
+    """All rows, those of ``slow`` for the slow suite: another row runs the same code with other numbers."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in ROWS]
+
+
 CONFIG = TrainerConfig(steps=5, batch=4, learning_rate=1e-3, checkpoint_every=2, clip_norm=1e6)
 
 
@@ -60,7 +65,7 @@ def train(folder: Path, out: Path, name: str, at: int = -1, **settings: Any) -> 
     return policy, trainer
 
 
-@pytest.mark.parametrize("name", QUICK_OR_SLOW)
+@pytest.mark.parametrize("name", quick_or_slow(("rebel", "rwr")))
 def test_it_moves_what_is_trained_and_nothing_else_and_resumes_to_the_bit(
     sd15_folder: Path, tmp_path: Path, name: str
 ) -> None:
@@ -78,7 +83,7 @@ def test_it_moves_what_is_trained_and_nothing_else_and_resumes_to_the_bit(
     assert resumed.counts == whole.counts
 
 
-@pytest.mark.parametrize("name", QUICK_OR_SLOW)
+@pytest.mark.parametrize("name", quick_or_slow(("rebel", "rwr", "ddpo-sf", "per-prompt history", "draft-lv")))
 def test_four_at_once_two_by_two_and_one_by_one_are_the_same_step(sd15_folder: Path, tmp_path: Path, name: str) -> None:
     whole, one = train(sd15_folder, tmp_path / "4", name, steps=2)
     for size in (2, 1):
@@ -90,9 +95,8 @@ def test_four_at_once_two_by_two_and_one_by_one_are_the_same_step(sd15_folder: P
 
 # Learning rate and batch. Without a gradient through the reward the noise of a sample hides what it has to say about
 # each of its entries, so latents are small and batches larger.
-LEARNS = {"refl": (3e-2, 4), "shared rollouts": (3e-2, 4), "alignprop": (3e-2, 4), "draft-lv": (3e-2, 4)}
-LEARNS |= dict.fromkeys(("ddpo-sf", "grpo", "per-prompt history"), (1e-1, 32)) | {"ddpo": (5e-2, 32)}
-LEARNS |= dict.fromkeys(("prdp", "rebel", "raft", "rwr"), (1e-1, 16))
+# Only what no recipe has: tests/recipes/test_recipes_learn.py has the others.
+LEARNS = {"shared rollouts": (3e-2, 4), "ddpo-sf": (1e-1, 32), "grpo": (1e-1, 32), "per-prompt history": (1e-1, 32)}
 
 
 def test_the_pictures_of_a_prompt_are_ranked_among_themselves(sd15_folder: Path) -> None:

@@ -29,11 +29,17 @@ def result(out: Path, steps: int) -> dict[str, torch.Tensor]:
 
 
 def launch(
-    processes: int, base: Path, out: Path, steps: int, mode: str = "whole", trainable: Trainable | None = None
+    processes: int,
+    base: Path,
+    out: Path,
+    steps: int,
+    mode: str = "whole",
+    trainable: Trainable | None = None,
+    **settings: Any,
 ) -> dict[str, torch.Tensor]:
     """Run the worker in so many processes."""
     out.mkdir(exist_ok=True)
-    forked(processes, lambda _rank: world_worker.main(base, out, steps, 2, mode, trainable))
+    forked(processes, lambda _rank: world_worker.main(base, out, steps, 2, mode, trainable, **settings))
     return result(out, steps)
 
 
@@ -92,6 +98,18 @@ def test_every_adapter_of_a_sharded_network_learns_and_is_saved_as_by_one_proces
         assert before.keys() == after.keys()
         for key, value in before.items():
             torch.testing.assert_close(after[key], value, atol=2e-5, rtol=2e-3, msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lora and full", "full"])
+def test_a_sharded_network_that_recomputes_its_activations_learns_the_same(
+    sd15_folder: Path, tmp_path: Path, name: str
+) -> None:
+    one = launch(1, sd15_folder, tmp_path / "one", 2, "whole", SHARDED[name])
+    two = launch(2, sd15_folder, tmp_path / "two", 2, "sharded", SHARDED[name], gradient_checkpointing=True)
+    assert two.keys() == one.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=2e-5, rtol=2e-3, msg=key)
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])

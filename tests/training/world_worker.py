@@ -36,9 +36,19 @@ def looks(policy: Policy) -> dict[str, torch.Tensor]:
         return {"tuned": tuned, "reference": reference, "again": policy.predict(x_t, t, conditioning)}
 
 
-def main(base: Path, out: Path, steps: int, share: int, mode: str, trainable: Trainable | None = None) -> None:
+def main(
+    base: Path,
+    out: Path,
+    steps: int,
+    share: int,
+    mode: str,
+    trainable: Trainable | None = None,
+    *,
+    gradient_checkpointing: bool = False,
+) -> None:
     torch.set_num_threads(1)
-    policy = policy_of(base, **({"trainable": trainable} if trainable else {}))
+    given = {"trainable": trainable} if trainable else {}
+    policy = policy_of(base, gradient_checkpointing=gradient_checkpointing, **given)
     seen = {"base": looks(policy)["reference"]}
     parts = {"reward": (1.0, toy_reward(policy, (0, 3), share=share)), "denoising": (0.1, toy_denoising(policy))}
     config = TrainerConfig(
