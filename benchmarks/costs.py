@@ -32,14 +32,15 @@ RANK = 8
 @dataclass(frozen=True)
 class Parts:
     """TFLOP of one sample. ``lora``, ``full``: the network's forward and backward, with a LoRA or all of it trained;
-    ``decode``, ``reward`` (CLIP ViT-L/14): forward and backward to their input; ``forward``, ``encode``, ``text``:
-    forward alone."""
+    ``decode``, ``small_decode`` (by TAESD's AutoencoderTiny), ``reward`` (CLIP ViT-L/14): forward and backward to their
+    input; ``forward``, ``encode``, ``text``: forward alone."""
 
     forward: float
     lora: float
     full: float
     encode: float
     decode: float
+    small_decode: float
     text: float
     reward: float
 
@@ -92,6 +93,7 @@ def count_parts(name: str) -> Parts:
         full=full,
         encode=encode,
         decode=tera(_to_input(lambda z: model.vae.decode(z).sample, model.latents)),
+        small_decode=tera(_to_input(lambda z: model.small_decoder.decode(z).sample, model.latents)),
         text=text,
         reward=tera(_to_input(lambda x: vision(pixel_values=x).image_embeds, pixels)),
     )
@@ -137,6 +139,7 @@ def methods(parts: Parts, passes: int, draws: int) -> dict[str, float]:
         "8 steps, late 6-7, shared by 2": backprop(parts, (6, 7), 2),
         "4 steps, late 2-3": backprop(parts, (2, 3)),
         "4 steps, late 2-3, shared by 2": backprop(parts, (2, 3), 2),
+        "4 steps, late 2-3, shared by 2, small decoder": backprop(parts, (2, 3), 2) + parts.small_decode - parts.decode,
         "4 steps, any, shared by 4": backprop(parts, (0, 3), 4),
         "DPO, the script": 2 * parts.encode + parts.text + pair + 2 * parts.forward,
         "DPO, moments and text once": once + pair + 2 * parts.forward,

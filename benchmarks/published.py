@@ -54,6 +54,7 @@ class Published:
     family: Family
     network: Any
     vae: Any
+    small_decoder: Any
     text: Sequence[tuple[Any, int]]
     latents: Tensor
     images: Tensor
@@ -95,6 +96,7 @@ def published(name: str) -> Published:
             FAMILIES[config["family"]],
             model.requires_grad_(False),
             vae.requires_grad_(False),
+            diffusers.AutoencoderTiny(latent_channels=config["latent"][0]).requires_grad_(False),
             [(encoder.requires_grad_(False), tokens) for encoder, tokens in text],
             torch.zeros(1, *config["latent"]),
             torch.zeros(1, 3, config["image"], config["image"]),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -81,6 +82,15 @@ def _vae(latent_channels: int = 4, **overrides: Any) -> AutoencoderKL:
         mid_block_add_attention=False,
         **overrides,
     )
+
+
+def tiny_decoder(folder: Path, channels: int = 4, seed: int = 0) -> Path:
+    """A random AutoencoderTiny (TAESD's class) for 16 x 16 x C to 64 x 64 x 3, saved at ``folder``."""
+    torch.manual_seed(seed)
+    widths = {"encoder_block_out_channels": (8, 8, 8), "decoder_block_out_channels": (8, 8, 8)}
+    depths = {"num_encoder_blocks": (1, 1, 1), "num_decoder_blocks": (1, 1, 1)}
+    AutoencoderTiny(latent_channels=channels, **widths, **depths).save_pretrained(folder, safe_serialization=True)
+    return folder
 
 
 def _flow_vae() -> AutoencoderKL:

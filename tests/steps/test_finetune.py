@@ -26,6 +26,7 @@ from likeness.models.subjects import Subjects
 from likeness.rewards.compose import REWARDS, RewardAssets
 from likeness.steps.finetune import SPEC, FinetuneConfig
 from likeness.training.bench import draw_rows, image_tensor, mean_embeddings
+from tiny import tiny_decoder
 from tiny_finetune import EMBEDDED, PACK, SMALL, finetune_inputs, finetune_preferences
 
 
@@ -126,6 +127,21 @@ def test_the_baseline_decodes_nothing_and_needs_no_reward(inputs: dict[str, Path
     metrics = run(inputs, tmp_path / "lora", recipe="denoising_lora")
     assert metrics["decodes"] == 0
     assert metrics["unet_forwards"] == metrics["unet_backwards"] == 4
+
+
+def test_a_small_decoder_shows_the_rewards_their_pictures_and_the_record_says_so(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Another decoder, other rewards and a cheaper sample; the grid of the base model is still drawn by its own VAE."""
+    settings = {"rewards": {"appeal": 1.0}, "losses": {"reward_backprop": {}}}
+    run(inputs, tmp_path / "own" / "lora", **settings)
+    run({**inputs, "small_decoder": tiny_decoder(tmp_path / "taesd")}, tmp_path / "small" / "lora", **settings)
+    own, small = (json.loads((tmp_path / name / "lora/training.json").read_text("utf-8")) for name in ("own", "small"))
+    assert own["curves"]["reward/appeal"] != small["curves"]["reward/appeal"]
+    assert own["cost"]["tflop_per_sample"] > small["cost"]["tflop_per_sample"]
+    assert (own["small_decoder"], small["small_decoder"]) == (False, True)
+    first = "lora/samples/step-0000.png"
+    assert (tmp_path / "own" / first).read_bytes() == (tmp_path / "small" / first).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ def finetune(
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
     preferences: dsl.Input[dsl.Dataset] = None,
+    small_decoder: dsl.Input[dsl.Model] = None,
 ) -> None:
     """Train an adapter with the recipe's losses on references, rewards and preference pairs."""
     from likeness.orchestration.components import run_component
@@ -30,6 +31,7 @@ def finetune(
             "encoder": encoder,
             "faces": faces,
             "preferences": preferences,
+            "small_decoder": small_decoder,
         },
         outputs={"lora": lora},
         metrics=metrics,

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import InputError
 from likeness.core.io import read_json
-from likeness.models.families import family_of, network_of, scale_latents, unscale_latents
+from likeness.models.families import (
+    family_of,
+    image_size,
+    latent_shape,
+    network_of,
+    scale_latents,
+    unscale_latents,
+)
 from likeness.models.runtime import quiet_loading
 
 if TYPE_CHECKING:
@@ -128,7 +135,41 @@ def encode_moments(pipeline: Any, images: Tensor, batch: int = 16) -> tuple[Tens
     return torch.cat(means), torch.cat(deviations)
 
 
-def decode_latents(pipeline: Any, latents: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] of scaled latents (B, C, h, w), differentiable."""
-    pixels: Tensor = pipeline.vae.decode(unscale_latents(pipeline, latents)).sample
+def load_small_decoder(folder: Path, pipeline: Any) -> Any:
+    """The AutoencoderTiny saved at ``folder`` (TAESD and its kin), frozen, in float32, for the latents of ``pipeline``.
+
+    Raises:
+        InputError: there is none, or its latents have other channels or another size.
+    """
+    import torch
+    from diffusers import AutoencoderTiny
+
+    try:
+        with quiet_loading():
+            decoder = AutoencoderTiny.from_pretrained(
+                folder, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
+            )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder} does not load as an AutoencoderTiny: {error}",
+            remedy="give a folder such as that of madebyollin/taesd, with safetensors weights",
+        ) from error
+    channels, scale = latent_shape(pipeline)[0], image_size(pipeline) // latent_shape(pipeline)[1]
+    own = (decoder.config.latent_channels, 2 ** (len(decoder.config.decoder_block_out_channels) - 1))
+    if own != (channels, scale):
+        raise InputError(
+            f"the decoder at {folder} reads latents of {own[0]} channels and enlarges {own[1]} times; those of "
+            f"the base model have {channels}, and stand for {scale} pixels a side",
+            remedy="give the small decoder that was made for the base model's VAE",
+        )
+    return decoder.requires_grad_(False).eval()
+
+
+def decode_latents(pipeline: Any, latents: Tensor, small: Any = None) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] of scaled latents (B, C, h, w), differentiable; by the pipeline's own VAE or by
+    ``small``, of :func:`load_small_decoder`."""
+    if small is not None:  # it was made for scaled latents
+        pixels: Tensor = small.decode(latents.to(small.dtype)).sample
+    else:
+        pixels = pipeline.vae.decode(unscale_latents(pipeline, latents)).sample
     return (pixels / 2 + 0.5).clamp(0, 1)

@@ -55,7 +55,8 @@ class Prompts:
 
 @dataclass
 class Policy:
-    """``network``: the UNet or transformer. ``autocast``: dtype of its forwards.
+    """``network``: the UNet or transformer. ``autocast``: dtype of its forwards. ``small_decoder``: an AutoencoderTiny
+    that training decodes with, in the place of the pipeline's VAE.
 
     ``most``: the largest of a number over the processes that share a sharded network, which all have to call it equally
     often; the number itself where each has a whole one.
@@ -68,6 +69,7 @@ class Policy:
     network: Any
     autocast: Any = None
     most: Callable[[int], int] = int
+    small_decoder: Any = None
     counts: Counts = field(default_factory=Counts)
 
     def predict(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
@@ -115,7 +117,7 @@ class Policy:
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], differentiable."""
         self.counts.decodes += len(latents)
-        return decode_latents(self.pipeline, latents)
+        return decode_latents(self.pipeline, latents, self.small_decoder)
 
     def trainable(self) -> dict[str, Parameter]:
         """All trained parameters by name, in a fixed order."""

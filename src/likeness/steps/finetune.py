@@ -51,11 +51,16 @@ def finetune(
     encoder: Path,
     faces: Path,
     preferences: Path | None,
+    small_decoder: Path | None,
     lora: Path,
 ) -> Metrics:
-    """Train an adapter with the recipe's losses on references, rewards and preference pairs."""
+    """Train an adapter with the recipe's losses on references, rewards and preference pairs.
+
+    Rewards look at pictures that ``small_decoder`` decodes, a fraction of the work of the base model's VAE; validations
+    and sample grids are drawn by the whole pipeline.
+    """
     from likeness.models.adapters.image_prompt import sized
-    from likeness.models.generator import load_pipeline
+    from likeness.models.generator import load_pipeline, load_small_decoder
     from likeness.models.policy import make_policy
     from likeness.models.runtime import torch_session
     from likeness.rewards.compose import RewardAssets
@@ -69,6 +74,8 @@ def finetune(
     assets = RewardAssets(reward=reward, encoder=encoder, faces=faces, det_size=config.det_size)
     adapters = sized(config.adapters(), lambda: assets.embedding_size)
     policy = make_policy(pipeline, adapters, config.seed, gradient_checkpointing=config.gradient_checkpointing)
+    if small_decoder is not None:
+        policy.small_decoder = load_small_decoder(small_decoder, pipeline)
     bench = Bench(config, config.seed, policy, material, assets)
     validate = bench.validator() if config.validation.every else None
     trainer = Trainer(policy, bench.algorithm(), config, config.seed, lora, validate)
@@ -139,6 +146,7 @@ def _record(config: FinetuneConfig, trainer: Trainer, faces: Path, lora: Path) -
         {
             "recipe": config.recipe,
             "config": config.model_dump(mode="json"),
+            "small_decoder": trainer.policy.small_decoder is not None,
             "counts": counts,
             "cost": _cost(config, trainer),
             # evaluate refuses to judge by what rewarded
@@ -215,9 +223,10 @@ SPEC = StepSpec(
         "encoder": ArtifactKind.MODEL,
         "faces": ArtifactKind.FACE_PACK,
         "preferences": ArtifactKind.PREFERENCES,
+        "small_decoder": ArtifactKind.MODEL,
     },
     outputs={"lora": ArtifactKind.LORA},
-    optional=frozenset({"preferences"}),
+    optional=frozenset({"preferences", "small_decoder"}),
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
     resumable=True,
     parallel=True,
