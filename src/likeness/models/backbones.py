@@ -37,18 +37,18 @@ class Backbone:
     dimension: Callable[[Any], int]
 
     def load(self, folder: Path) -> tuple[Any, Any]:
-        """Model, float32 and frozen, and tokenizer."""
+        """Model, float32, frozen and at home, and tokenizer."""
         import torch
         import transformers
 
-        from likeness.models.runtime import quiet_loading
+        from likeness.models.runtime import home, quiet_loading
 
         with quiet_loading():
             model = getattr(transformers, self.name).from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, local_files_only=True
             )
         words = self.tokenizer and getattr(transformers, self.tokenizer).from_pretrained(folder, local_files_only=True)
-        return model.eval().requires_grad_(False), words
+        return model.eval().requires_grad_(False).to(home()), words
 
 
 def _clip_text(model: Any, ids: Tensor) -> Tensor:

@@ -116,13 +116,15 @@ class DualEncoder:
 
     def preprocess(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to normalised (B, 3, S, S)."""
+        import torch
+
         images = self.fit_size(images)
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        mean, std = (torch.tensor(values).to(images).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return (images - mean) / std
 
     def images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, D) float32, L2-normalised; differentiable."""
-        return self._project(self._vision(images).pooler_output)
+        return self._project(self._vision(images).pooler_output).to(images.device)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, F) float32: the joint embedding, then mean, deviation and maximum over the patch tokens; differentiable.
@@ -135,11 +137,11 @@ class DualEncoder:
         patches = self._patches(output)
         spread = patches.var(dim=1, correction=0).add(1e-6).sqrt()
         embedding = self._project(output.pooler_output)
-        return torch.cat([embedding, patches.mean(dim=1), spread, patches.amax(dim=1)], dim=1)
+        return torch.cat([embedding, patches.mean(dim=1), spread, patches.amax(dim=1)], dim=1).to(images.device)
 
     def patches(self, images: Tensor) -> Tensor:
         """(B, P, H) float32 patch tokens, whose mean is part of :meth:`features`; differentiable."""
-        return self._patches(self._vision(images))
+        return self._patches(self._vision(images)).to(images.device)
 
     def texts(self, texts: Iterable[str]) -> Tensor:
         """B texts to (B, D) float32, L2-normalised, without gradient; each distinct text is encoded once.
@@ -166,10 +168,11 @@ class DualEncoder:
         import torch
 
         wanted = list(texts)
-        return self.texts(wanted) if self.reads else torch.empty(len(wanted), 0, device=self.model.device)
+        return self.texts(wanted) if self.reads else torch.empty(len(wanted), 0)
 
     def _vision(self, images: Tensor) -> Any:
-        return self.backbone.vision(self.model)(pixel_values=self.preprocess(images))
+        """The tower's output, at home."""
+        return self.backbone.vision(self.model)(pixel_values=self.preprocess(images.to(self.model.device)))
 
     def _patches(self, output: Any) -> Tensor:
         tokens: Tensor = output.last_hidden_state[:, self.backbone.prefix(self.model.config) :]
@@ -191,4 +194,4 @@ class DualEncoder:
             [text], padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         ).input_ids
         with torch.no_grad():
-            return F.normalize(self.backbone.text(self.model, ids.to(self.model.device)), dim=-1)[0]
+            return F.normalize(self.backbone.text(self.model, ids.to(self.model.device)), dim=-1)[0].cpu()

@@ -32,6 +32,10 @@ class Conditioning:
         """The rows at ``index`` (B',) int64."""
         return Conditioning(self.hidden[index], {name: value[index] for name, value in self.added.items()})
 
+    def to(self, device: Any) -> Conditioning:
+        """The same on ``device``."""
+        return Conditioning(self.hidden.to(device), {name: value.to(device) for name, value in self.added.items()})
+
     def plus(self, **added: Tensor) -> Conditioning:
         """The same with more extras."""
         return Conditioning(self.hidden, {**self.added, **added})
@@ -70,7 +74,7 @@ def _sdxl(pipeline: Any, prompts: list[str]) -> Conditioning:
     )
     size = image_size(pipeline)
     # original size, crop corner, target size: the SDXL pipeline's own defaults
-    ids = torch.tensor([[size, size, 0, 0, size, size]], dtype=hidden.dtype, device=hidden.device)
+    ids = torch.tensor([[size, size, 0, 0, size, size]]).to(hidden)
     return Conditioning(hidden, {"text_embeds": pooled, "time_ids": ids.repeat(len(prompts), 1)})
 
 
@@ -79,8 +83,7 @@ def _inpainting(pipeline: Any, prompts: list[str]) -> Conditioning:
     import torch
 
     size = image_size(pipeline)
-    nothing = torch.zeros(1, 3, size, size, device=pipeline.device), torch.ones(1, 1, size, size)
-    channels = inpainting_channels(pipeline, *nothing)
+    channels = inpainting_channels(pipeline, torch.zeros(1, 3, size, size), torch.ones(1, 1, size, size))
     return _plain(pipeline, prompts).plus(channels=channels.expand(len(prompts), -1, -1, -1))
 
 
@@ -97,7 +100,8 @@ def inpainting_channels(pipeline: Any, images: Tensor, masks: Tensor) -> Tensor:
     # The pipeline blacks out nothing: masked pixels are 0 in the VAE's range [-1, 1], that is grey.
     visible = (images * 2 - 1) * (1 - masks)
     with torch.no_grad():
-        latents = pipeline.vae.encode(visible).latent_dist.mode() * pipeline.vae.config.scaling_factor
+        latents = pipeline.vae.encode(visible.to(pipeline.vae.device)).latent_dist.mode().to(images.device)
+        latents = latents * pipeline.vae.config.scaling_factor
     return torch.cat([interpolate(masks, size=latents.shape[-2:], mode="nearest"), latents], dim=1)
 
 
@@ -243,13 +247,13 @@ def network_of(pipeline: Any) -> Any:
 
 
 def encode_prompts(pipeline: Any, prompts: Sequence[str], batch: int = 64, *, grad: bool = False) -> Conditioning:
-    """Conditioning of ``prompts``; ``grad`` keeps the text encoder's graph."""
+    """Conditioning of ``prompts``, on the CPU; ``grad`` keeps the text encoder's graph."""
     import torch
 
     encode, parts = family_of(pipeline).encode, []
     for start in range(0, len(prompts), batch):
         with torch.set_grad_enabled(grad):
-            parts.append(encode(pipeline, list(prompts[start : start + batch])))
+            parts.append(encode(pipeline, list(prompts[start : start + batch])).to("cpu"))
     added = {name: torch.cat([part.added[name] for part in parts]) for name in parts[0].added}
     return Conditioning(torch.cat([part.hidden for part in parts]), added)
 

@@ -20,7 +20,7 @@ from likeness.models.families import (
     scale_latents,
     unscale_latents,
 )
-from likeness.models.runtime import quiet_loading
+from likeness.models.runtime import home, quiet_loading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def load_pipeline(folder: Path) -> Any:
-    """The diffusers pipeline saved at ``folder``, in float32, from safetensors only, without safety checker.
+    """The diffusers pipeline saved at ``folder``, in float32, from safetensors only, without safety checker, at home.
 
     Raises:
         InputError: the folder is not a diffusers pipeline.
@@ -57,7 +57,7 @@ def load_pipeline(folder: Path) -> Any:
     for module in pipeline.components.values():
         if isinstance(module, torch.nn.Module):
             module.requires_grad_(False).eval()
-    return pipeline
+    return pipeline.to(home())
 
 
 def generate(
@@ -129,9 +129,9 @@ def encode_moments(pipeline: Any, images: Tensor, batch: int = 16) -> tuple[Tens
     means, deviations = [], []
     with torch.no_grad():
         for part in images.split(batch):
-            latent = pipeline.vae.encode(part * 2 - 1).latent_dist
-            means.append(scale_latents(pipeline, latent.mean))
-            deviations.append(latent.std * pipeline.vae.config.scaling_factor)
+            latent = pipeline.vae.encode((part * 2 - 1).to(pipeline.vae.device)).latent_dist
+            means.append(scale_latents(pipeline, latent.mean).to(images.device))
+            deviations.append((latent.std * pipeline.vae.config.scaling_factor).to(images.device))
     return torch.cat(means), torch.cat(deviations)
 
 
@@ -162,14 +162,14 @@ def load_small_decoder(folder: Path, pipeline: Any) -> Any:
             f"the base model have {channels}, and stand for {scale} pixels a side",
             remedy="give the small decoder that was made for the base model's VAE",
         )
-    return decoder.requires_grad_(False).eval()
+    return decoder.requires_grad_(False).eval().to(home())
 
 
 def decode_latents(pipeline: Any, latents: Tensor, small: Any = None) -> Tensor:
     """Images (B, 3, H, W) in [0, 1] of scaled latents (B, C, h, w), differentiable; by the pipeline's own VAE or by
     ``small``, of :func:`load_small_decoder`."""
     if small is not None:  # it was made for scaled latents
-        pixels: Tensor = small.decode(latents.to(small.dtype)).sample
+        pixels: Tensor = small.decode(latents.to(small.device)).sample
     else:
-        pixels = pipeline.vae.decode(unscale_latents(pipeline, latents)).sample
-    return (pixels / 2 + 0.5).clamp(0, 1)
+        pixels = pipeline.vae.decode(unscale_latents(pipeline, latents.to(pipeline.vae.device))).sample
+    return (pixels / 2 + 0.5).clamp(0, 1).to(latents.device)

@@ -7,7 +7,7 @@ copy of the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -79,9 +79,10 @@ class Policy:
         self.counts.unet_forwards += len(x_t)
         if torch.is_grad_enabled():
             self.counts.unet_backwards += len(x_t)
-        with torch.autocast(x_t.device.type, self.autocast, enabled=self.autocast is not None):
-            output = self.family.call(self.network, x_t, t.to(x_t.device), conditioning)
-        return output.float() if self.autocast is not None else output
+        home = self.pipeline.vae.device  # the network may be wrapped or sharded
+        with nullcontext() if self.autocast is None else torch.autocast(home.type, self.autocast):
+            output = self.family.call(self.network, x_t.to(home), t.to(home), conditioning.to(home))
+        return (output if self.autocast is None else output.float()).to(x_t.device)
 
     @property
     def image_prompt(self) -> ImagePrompt | None:

@@ -1,13 +1,21 @@
-"""One place that fixes torch's determinism, and what its libraries say while they load."""
+"""One place that fixes torch's determinism, where its models live, and what its libraries say while they load.
+
+Frozen models and the policy live at :func:`home`; everything else (latents, noise, losses, statistics) stays on the
+CPU. Each model takes its inputs home and brings its outputs back to where they came from, so nothing but models knows
+of devices, and every draw is the CPU's. What crosses is small beside a forward: latents, pictures, conditioning.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import device
+
+HOME = "LIKENESS_DEVICE"
 
 
 def torch_session(seed: int, threads: int) -> None:
@@ -20,6 +28,18 @@ def torch_session(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(seed)
+
+
+def home() -> device:
+    """Where models live: what ``LIKENESS_DEVICE`` says (``cpu``, ``cuda:1``), else this process's GPU, else the CPU."""
+    import torch
+
+    named = os.environ.get(HOME)
+    if named:
+        return torch.device(named)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
 
 
 def arithmetic(where: device) -> dict[str, str | int]:

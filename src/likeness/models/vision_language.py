@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path
-from likeness.models.runtime import quiet_loading
+from likeness.models.runtime import home, quiet_loading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ class VisionLanguageModel:
 
     @classmethod
     def load(cls, folder: Path, batch: int = 4) -> VisionLanguageModel:
-        """Load a folder that ``save_pretrained`` wrote, safetensors only, in float32 on a CPU.
+        """Load a folder that ``save_pretrained`` wrote, safetensors only, at home, in float32 on a CPU.
 
         Raises:
             InputError: the folder is no such model, or its processor lacks a chat template.
@@ -50,7 +50,7 @@ class VisionLanguageModel:
         remedy = "point the port at a folder with config.json, model.safetensors, tokenizer and processor files"
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} is not a vision-language model: it has no config.json", remedy=remedy)
-        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        dtype = torch.float32 if home().type == "cpu" else torch.bfloat16
         try:
             with quiet_loading():
                 model = AutoModelForImageTextToText.from_pretrained(
@@ -62,7 +62,7 @@ class VisionLanguageModel:
         if getattr(processor, "chat_template", None) is None:
             raise InputError(f"the processor at {folder} has no chat template", remedy="save it with its template")
         processor.tokenizer.padding_side = "left"  # answers begin where questions end
-        return cls(model.eval().requires_grad_(False), processor, digest_path(folder), batch)
+        return cls(model.eval().requires_grad_(False).to(home()), processor, digest_path(folder), batch)
 
     def write(
         self, questions: Sequence[Question], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
@@ -94,6 +94,7 @@ class VisionLanguageModel:
                 logits = self.model(**inputs).logits.float()
             scores = logits[:, :-1].log_softmax(dim=-1)
             picked = scores.gather(2, inputs["input_ids"][:, 1:, None]).squeeze(2)
+            picked = picked.cpu()
             found += [row[len(row) - length :].sum() for row, length in zip(picked, lengths, strict=True)]
         return torch.stack(found)
 

@@ -81,7 +81,7 @@ class World:
             return count
         import torch
 
-        return int(self.gather(torch.tensor([count], device=self.state.device)).max())
+        return int(self.gather(torch.tensor([count])).max())
 
     def gather(self, values: Tensor) -> Tensor:
         """Every process's ``values`` (n, ...), in order of rank: (size * n, ...)."""
@@ -89,8 +89,8 @@ class World:
             return values
         from accelerate.utils import gather
 
-        gathered: Tensor = gather(values.contiguous())
-        return gathered
+        gathered: Tensor = gather(values.to(self.state.device).contiguous())  # NCCL speaks of GPUs alone
+        return gathered.to(values.device)
 
     def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
         """Replace each gradient by its sum over the processes, in one message.

@@ -70,7 +70,7 @@ def _normalised(inverse: Tensor, size: int, height: int, width: int) -> Tensor:
     import torch
 
     half = (size - 1) / 2
-    to_image = torch.tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)], dtype=inverse.dtype, device=inverse.device)
+    to_image = torch.tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)], dtype=inverse.dtype).to(inverse.device)
     linear, shift = inverse[:, :, :2], inverse[:, :, 2]
     centre = linear.sum(2) * half + shift  # where the crop's centre lies in the image
     return torch.cat([linear * half * to_image[:, None], (centre * to_image - 1)[..., None]], 2)

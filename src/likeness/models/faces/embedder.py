@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from likeness.models.faces.align import align, template
 from likeness.models.faces.pack import recogniser_of
 from likeness.models.faces.twin import Twin
+from likeness.models.runtime import home
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,17 +31,17 @@ class FaceEmbedder:
 
     @classmethod
     def from_pack(cls, pack: Path) -> FaceEmbedder:
-        """The twin of the pack's recogniser; crop size, mean and std as insightface reads them.
+        """The twin of the pack's recogniser, at home; crop size, mean and std as insightface reads them.
 
         Raises:
             PackError: the pack is missing, broken, has no recogniser, or one whose operators have no twin.
         """
         model = recogniser_of(pack)
-        twin = Twin.from_file(Path(model.model_file))
+        twin = Twin.from_file(Path(model.model_file)).to(home())
         return cls(twin, int(model.input_size[0]), float(model.input_mean), float(model.input_std))
 
     def to(self, device: Any = None, dtype: Any = None) -> FaceEmbedder:
-        """Move the recogniser to a device or dtype; the images decide where the work happens."""
+        """Move the recogniser, and with it the work, to a device or dtype."""
         self.twin.to(device, dtype)
         return self
 
@@ -48,7 +49,8 @@ class FaceEmbedder:
         """Embeddings (B, D), L2-normalised, of aligned crops (B, 3, size, size) in [0, 1], RGB."""
         from torch.nn import functional
 
-        return functional.normalize(self.twin((crops * 255 - self.mean) / self.std), dim=1)
+        there = crops.to(self.twin.device)
+        return functional.normalize(self.twin((there * 255 - self.mean) / self.std), dim=1).to(crops.device)
 
     def embed(self, images: Tensor, keypoints: Tensor) -> Tensor:
         """Embeddings of faces, differentiable in the images (and in the key points).
@@ -63,5 +65,6 @@ class FaceEmbedder:
         """
         found = keypoints.isfinite().all(dim=2).all(dim=1)
         safe = keypoints.where(found[:, None, None], template(self.size).to(keypoints))
-        embedding = self.embed_crops(align(images, safe, self.size))
+        there = self.twin.device
+        embedding = self.embed_crops(align(images.to(there), safe.to(there), self.size)).to(images.device)
         return embedding.where(found[:, None], embedding.new_zeros(()))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from likeness.core.errors import PackError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,15 @@ class Twin:
             if value.is_floating_point():
                 self.constants[name] = value.to(device=device, dtype=dtype)
         return self
+
+    @property
+    def device(self) -> device:
+        """Where its floating constants are, and so its work is done; the CPU for a graph without any."""
+        import torch
+
+        return next(
+            (value.device for value in self.constants.values() if value.is_floating_point()), torch.device("cpu")
+        )
 
     def run(self, x: Tensor) -> tuple[Tensor, ...]:
         """All outputs of the graph for the input ``x``."""
