@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from likeness.core.errors import UnknownNameError
 from likeness.core.seeds import derive_seed
@@ -17,7 +21,15 @@ from likeness.preferences.attacks import ATTACKS, punctuate
 from likeness.preferences.features import encode_pairs
 from likeness.preferences.mining.attack_negatives import AttackNegativesConfig, mine
 from likeness.preferences.pairs import Preference
-from likeness.preferences.probes import adversarial, false_positives, judge_of
+from likeness.preferences.probes import (
+    ProbesConfig,
+    adversarial,
+    false_positives,
+    head_false_positives,
+    judge_of,
+    spread,
+    under_attack,
+)
 from likeness.preferences.sources import Material
 from likeness.rewards.fit import FitConfig
 from likeness.rewards.learnt import FitData
@@ -157,6 +169,64 @@ def test_negatives_teach_a_head_what_earns_nothing(material: Material, clip_fold
 
     before, after = rate(honest), rate(honest + mined)
     assert after < 0.1 < before
+
+
+def test_a_head_is_probed_as_its_pictures_are_and_only_attacks_are_encoded(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = DualEncoder.load(clip_folder)
+    pairs = votes(10)
+    features = encode_pairs(encoder, pairs)
+    head = fit_head(HeadConfig(), FitConfig(epochs=3), FitData(features, features, seed=0)).scorer
+    by_pictures = false_positives(judge_of(encoder, head), pairs, 4)
+    monkeypatch.setenv("LIKENESS_CACHE", "")  # nothing but the features can spare the honest pictures
+    seen: list[torch.Tensor] = []
+    encode = encoder.features
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        seen.extend(images)
+        return encode(images)
+
+    monkeypatch.setattr(encoder, "features", watched)
+    assert head_false_positives(encoder, head, pairs, features, 4) == by_pictures
+    seen.clear()
+    head_false_positives(encoder, head, pairs, features, 4, ["blank", "tiled_face", "noise"])
+    honest = {(torch.from_numpy(p.copy()).permute(2, 0, 1).float() / 255).numpy().tobytes() for p in PORTRAITS}
+    assert seen
+    assert not any(picture.numpy().tobytes() in honest for picture in seen)
+
+
+@given(st.lists(st.sampled_from("abcde"), max_size=20), st.integers(0, 25), st.integers(0, 9))
+def test_probes_are_spread_over_the_groups(groups: list[str], most: int, seed: int) -> None:
+    rows = spread(groups, most, seed)
+    assert len(rows) == min(most, len(groups))
+    assert list(rows) == sorted(set(rows.tolist()))
+    taken = Counter(groups[i] for i in rows)
+    left = Counter(groups) - taken
+    # no group has two more than another that could have given one
+    assert all(taken[a] <= taken[b] + 1 for a in taken for b in left)
+
+
+def test_what_never_happened_is_not_said_to_be_impossible() -> None:
+    never = false_positives(lambda pictures, prompts: np.zeros(len(pictures)), votes(20), 0, ["blank"])["blank"]
+    assert (never["rate"], never["low"]) == (0, 0)
+    assert (1 - never["high"]) ** 10 == pytest.approx(0.025, abs=1e-4)  # 20 votes on 10 prompts
+    always = false_positives(lambda pictures, prompts: np.array([-p.std() for p in pictures]), votes(20), 0, ["blank"])
+    assert always["blank"]["low"] == pytest.approx(1 - never["high"])
+    assert always["blank"]["high"] == 1
+
+
+def test_an_attack_competes_with_honest_pictures_alone(clip_folder: Path) -> None:
+    encoder = DualEncoder.load(clip_folder)
+    honest, lost = votes(6), [replace(pair, source="attack_negatives") for pair in votes(6)]
+    pairs = [*honest, *lost]
+    features = encode_pairs(encoder, pairs)
+    head = fit_head(HeadConfig(), FitConfig(epochs=1), FitData(features, features, seed=0)).scorer
+    found = under_attack(ProbesConfig(attacks=("noise",)), encoder, head, pairs, features, 1)
+    assert found == head_false_positives(encoder, head, honest, features.take(np.arange(6)), 1, ["noise"])
+    assert found["noise"]["probes"] == 6
+    assert under_attack(ProbesConfig(), encoder, head, lost, features.take(np.arange(6, 12)), 1) == {}
+    assert under_attack(ProbesConfig(pairs=0), encoder, head, pairs, features, 1) == {}
 
 
 def test_an_attacker_with_gradients_does_more_than_noise_of_the_same_size(clip_folder: Path) -> None:

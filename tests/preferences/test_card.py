@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from likeness.preferences.card import HeadFacts, reward_card, summary
+from likeness.preferences.card import Electorate, HeadFacts, reward_card, summary
 from likeness.preferences.reliability import reliability
 from likeness.rewards.learnt import REWARD_MODELS
 
@@ -70,3 +71,45 @@ def test_the_diagram_shows_each_bin_where_it_lies() -> None:
     for dot, entry in zip(dots, [*before, *after], strict=True):
         assert float(dot["cx"]) == pytest.approx(34 + (entry["confidence"] - 0.5) / 0.5 * inside, abs=0.06)
         assert float(dot["cy"]) == pytest.approx(220 - 34 - entry["accuracy"] * inside, abs=0.06)
+
+
+def attacked(model: str, own: int, rate: float | None, **more: object) -> HeadFacts:
+    head = facts(model, **more)
+    probes = {} if rate is None else {"blank": {"rate": rate, "low": rate / 2, "high": rate + 0.1, "probes": 32}}
+    return replace(head, numbers={**head.numbers, "attack_pairs": own, "attacks": probes})
+
+
+def test_the_card_says_how_often_each_head_is_fooled_and_what_it_was_told() -> None:
+    heads = {
+        "appeal": attacked("guarded", 0, 0.125, settings={"guard": "honesty"}),
+        "colour": attacked("head", 0, 0.625),
+        "expression": attacked("head", 40, 0.25),
+        "honesty": attacked("head", 300, None),
+    }
+    text = reward_card("reward", "0" * 64, heads).partition("## Under attack")[2].partition("## Head")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert rows[0] == ["attack", "appeal", "colour", "expression"]
+    assert rows[2] == ["told of them", "guard `honesty` (300 negatives)", "nothing", "40 negatives"]
+    assert rows[3][:3] == ["blank", "0.125 (0.062 to 0.225)", "0.625 (0.312 to 0.725)"]
+    assert rows[4] == ["probes", "32", "32", "32"]
+    assert "Under attack" not in reward_card("reward", "0" * 64, HEADS)
+
+
+@pytest.mark.parametrize(
+    ("electorate", "says", "says_not"),
+    [
+        (Electorate(), "other fold's prompts and persons were never seen", "annotators"),
+        (Electorate(other=3), "other fold's annotators, prompts and persons were never seen", "in this one too"),
+        (
+            Electorate(other=3, both=2),
+            "2 of the other fold's 3 annotators voted in this one too",
+            "annotators, prompts",
+        ),
+    ],
+)
+def test_the_card_claims_of_the_other_folds_people_only_what_is_so(
+    electorate: Electorate, says: str, says_not: str
+) -> None:
+    intro = reward_card("reward", "0" * 64, HEADS, electorate).partition("## Intended")[0]
+    assert says in intro
+    assert says_not not in intro

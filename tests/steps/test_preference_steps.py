@@ -176,6 +176,32 @@ def test_metrics_and_card_say_how_far_to_trust_it(rewards: dict[str, dict], work
     assert sum(entry["pairs"] for entry in report["appeal"]["bins"]) == metrics["appeal_pairs"]
 
 
+def test_attacks_are_counted_and_negatives_of_them_lower_the_count(
+    rewards: dict[str, dict], workspace: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    """The same votes, and 40 pairs of each attack among them: the card tells the two rewards apart."""
+    negatives = {"simulated_annotators": SOURCES["simulated_annotators"], "attack_negatives": {"each": 40}}
+    mined(workspace, tmp_path / "pairs", sources=negatives)
+    pairs = read_preferences(tmp_path / "pairs", "reward")
+    assert {pair.source for pair in pairs} == set(negatives)
+    config = TrainRewardConfig(threads=1, models={"appeal": {"head": {}}})
+    inputs = {"preferences": tmp_path / "pairs", "encoder": clip_folder}
+    told = execute(train_reward.SPEC, config, inputs, {"reward": tmp_path / "told"})
+    untold = rewards["reward"]
+    assert untold["appeal_attack_pairs"] == 0 < told["appeal_attack_pairs"]
+    empty = ("blank", "solid_colour", "noise")
+    assert sum(told[f"appeal_fpr_{name}"] for name in empty) < sum(untold[f"appeal_fpr_{name}"] for name in empty)
+    # probes are made of votes alone, though the held-out pairs hold attacks too
+    report = json.loads((tmp_path / "told" / "reliability.json").read_text())["appeal"]
+    assert report["attacks"]["blank"]["probes"] < report["pairs"]
+    rows = {}
+    for name, folder in (("untold", workspace / "reward"), ("told", tmp_path / "told")):
+        card = (folder / "README.md").read_text()
+        rows[name] = next(line for line in card.splitlines() if line.startswith("| told of them"))
+    assert rows["untold"] == "| told of them | nothing | nothing |"
+    assert rows["told"] == f"| told of them | {told['appeal_attack_pairs']} negatives |"
+
+
 def test_the_saved_reward_scores_pictures(rewards: dict[str, dict], workspace: Path, clip_folder: Path) -> None:
     images = torch.rand(2, 3, 64, 64, requires_grad=True)
     reward = LearntReward.load(workspace / "judge", DualEncoder.load(clip_folder))

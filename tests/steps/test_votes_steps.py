@@ -126,6 +126,14 @@ def test_a_reward_learns_what_people_preferred_and_the_contrary_from_contrary_vo
         assert metrics["appeal_accuracy"] > 0.9
 
 
+def test_the_card_says_that_people_voted_in_both_folds(root: Path, clip_folder: Path, tmp_path: Path) -> None:
+    mined(root, root / "votes", tmp_path / "pairs")
+    trained(tmp_path / "pairs", clip_folder, tmp_path / "reward")
+    card = (tmp_path / "reward" / "README.md").read_text()
+    assert "3 of the other fold's 3 annotators voted in this one too" in card
+    assert "annotators, prompts and persons were never seen" not in card
+
+
 def test_only_ties_held_out_is_an_error_with_a_remedy(root: Path, clip_folder: Path, tmp_path: Path) -> None:
     """Only one prompt's votes say anything, and it is not among those held out."""
     folder = votes(tmp_path / "ties")

@@ -15,7 +15,7 @@ def train_reward(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "train_reward@5",
+        "train_reward@6",
         config,
         inputs={"preferences": preferences, "encoder": encoder},
         outputs={"reward": reward},

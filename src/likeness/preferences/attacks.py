@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
+from pydantic import AfterValidator
 
 from likeness.core.registry import Registry
 
@@ -93,5 +94,16 @@ def _resized(pixels: Pixels, shape: Sequence[int]) -> Pixels:
     return result
 
 
-for _attack in (blank, solid_colour, pasted_reference, tiled_face, text_overlay, noise):
+_BUILTIN = (blank, solid_colour, pasted_reference, tiled_face, text_overlay, noise)
+BUILTIN_ATTACKS = tuple(attack.__name__ for attack in _BUILTIN)
+for _attack in _BUILTIN:
     ATTACKS.add(_attack.__name__, _attack, __name__)
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        ATTACKS.get(name)
+    return names
+
+
+AttackNames = Annotated[tuple[str, ...], AfterValidator(_known)]  # UnknownNameError for one that is not there

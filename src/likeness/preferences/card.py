@@ -33,6 +33,28 @@ first (column `first`).
 """
 
 
+_ATTACKED = """An attack is a picture that earns nothing. The share of attacks, on held-out pairs, that the head scores
+above the worse of two honest pictures of the same prompt, with 95 % intervals over groups; `prompt_punctuation`: the
+share of pairs, of those it had right, that turn round once the rejected picture's prompt ends with a mark that asks for
+nothing. What each head was told of such pictures:
+
+- *nothing* (unguarded): it was trained on honest pictures alone, and nothing keeps it from praising what it never saw.
+- *negatives*: attacks are among the pictures that lose in its own training pairs.
+- *guard*: its votes are as they were, and another head, trained on attacks, takes reward away from a picture that it
+  does not find honest.
+
+A low rate is about these attacks: of other kinds, and of an attacker who has the gradient, it says nothing.
+"""
+
+
+@dataclass(frozen=True)
+class Electorate:
+    """How many people voted in the ``other`` fold, and how many of them in this one too."""
+
+    other: int = 0
+    both: int = 0
+
+
 @dataclass(frozen=True)
 class HeadFacts:
     """``model``: its name on the plug-point ``reward_model``. ``numbers``: reliability, counts and the fit's record.
@@ -52,21 +74,34 @@ def summary(model: str) -> str:
     return re.sub(r"^Reward model ``[^`]*``: ", "", text)
 
 
-def reward_card(fold: str, encoder_digest: str, heads: Mapping[str, HeadFacts]) -> str:
+def reward_card(
+    fold: str, encoder_digest: str, heads: Mapping[str, HeadFacts], electorate: Electorate = Electorate()
+) -> str:
     """Markdown with the Hugging Face header; the same inputs give the same text."""
     title = f"Reward model ({fold} fold)"
-    intro = (
-        f"{_list(heads)} on a frozen dual encoder. Trained on the fold `{fold}` alone: the other fold's annotators, "
-        "prompts and persons were never seen."
-    )
+    intro = f"{_list(heads)} on a frozen dual encoder. Trained on the fold `{fold}` alone: {_unseen(electorate)}"
     sections = [
         f"---\n{_header(title, heads)}---\n# {title}\n\n{intro}\n",
         _INTENDED,
         f"## Held-out groups\n\n{_METHOD}\n{_table(heads)}\n",
+        *([f"## Under attack\n\n{_ATTACKED}\n{_attacks(heads)}\n"] if any(map(_probed, heads.values())) else []),
         *(_head_section(name, facts) for name, facts in heads.items()),
         _LIMITS.format(digest=encoder_digest[:16]),
     ]
     return "\n".join(sections)
+
+
+def _unseen(electorate: Electorate) -> str:
+    """Folds part prompts and persons; people who vote on both sides of that line are in both."""
+    if not electorate.other:
+        return "the other fold's prompts and persons were never seen."
+    if not electorate.both:
+        return "the other fold's annotators, prompts and persons were never seen."
+    return (
+        "the other fold's prompts and persons were never seen. Folds part what was voted on, not who voted: "
+        f"{electorate.both} of the other fold's {electorate.other} annotators voted in this one too, and both folds' "
+        "models learn their taste."
+    )
 
 
 def _list(heads: Mapping[str, HeadFacts]) -> str:
@@ -114,6 +149,34 @@ def _table(heads: Mapping[str, HeadFacts]) -> str:
     return "\n".join(lines)
 
 
+def _probed(facts: HeadFacts) -> bool:
+    return bool(facts.numbers.get("attacks"))
+
+
+def _attacks(heads: Mapping[str, HeadFacts]) -> str:
+    """A row for each attack, a column for each head that was probed."""
+    probed = {name: facts for name, facts in heads.items() if _probed(facts)}
+    attacks = list(dict.fromkeys(attack for facts in probed.values() for attack in facts.numbers["attacks"]))
+    told = [_told(facts, heads) for facts in probed.values()]
+    rows = [["attack", *probed], ["---", *["--:"] * len(probed)], ["told of them", *told]]
+    for attack in attacks:
+        rates = (facts.numbers["attacks"].get(attack) for facts in probed.values())
+        rows.append([attack, *(f"{r['rate']:.3f} ({r['low']:.3f} to {r['high']:.3f})" if r else "-" for r in rates)])
+    rows.append(["probes", *(str(_probes(facts)) for facts in probed.values())])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _probes(facts: HeadFacts) -> int:
+    return max(int(one["probes"]) for one in facts.numbers["attacks"].values())
+
+
+def _told(facts: HeadFacts, heads: Mapping[str, HeadFacts]) -> str:
+    guard = facts.settings.get("guard")
+    own, its = (one.numbers.get("attack_pairs", 0) if one else 0 for one in (facts, heads.get(str(guard))))
+    words = [f"{own} negatives" if own else "", f"guard `{guard}` ({its} negatives)" if its else ""]
+    return " and ".join(word for word in words if word) or "nothing"
+
+
 def _given(numbers: Mapping[str, Any], name: str) -> str:
     return f"{numbers[name]:.3f}" if name in numbers else "-"
 
@@ -122,6 +185,7 @@ _COUNTS = {
     "train_pairs": "training pairs",
     "validation_pairs": "validation pairs",
     "pairs": "held-out pairs without ties",
+    "attack_pairs": "of the training pairs lost by an attack",
     "annotators": "annotators",
     "tied_pairs": "ties",
     "rated_pairs": "pairs with a rating",

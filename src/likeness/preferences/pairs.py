@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("chosen_rating", pa.float64()),
         ("rejected_rating", pa.float64()),
         ("time", pa.string()),
+        ("source", pa.string()),
     ]
 )
 
@@ -46,6 +47,7 @@ class Preference:
     the pair's votes that agree with this one, in (0, 1], None for a single vote. ``swapped``: the chosen picture was
     shown second; None when nobody was shown anything. ``tie``: neither is better, and which is called chosen means
     nothing. Ratings: what each picture was given by itself, on one scale. ``time``: of the vote, ISO 8601 in UTC.
+    ``source``: the name on the plug-point ``source`` that it came by.
     """
 
     prompt: str
@@ -61,6 +63,7 @@ class Preference:
     chosen_rating: float | None = None
     rejected_rating: float | None = None
     time: str | None = None
+    source: str | None = None
 
 
 def fold_of(seed: int, group: str, judge_share: float) -> Fold:
@@ -90,6 +93,16 @@ def read_preferences(folder: Path, fold: Fold | None = None) -> list[Preference]
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{file} cannot be read: {error}", remedy=remedy) from None
     return [Preference(**row) for row in table.to_pylist()]
+
+
+def electors(folder: Path, kinds: Collection[Kind]) -> dict[Fold, set[str]]:
+    """Names of those who voted in each fold on any of ``kinds``; no picture is read."""
+    columns = pq.read_table(folder / FILE, columns=["fold", "kind", "annotator"]).to_pydict()
+    found: dict[Fold, set[str]] = {"reward": set(), "judge": set()}
+    for fold, kind, name in zip(*columns.values(), strict=True):
+        if name is not None and kind in kinds:
+            found[fold].add(name)
+    return found
 
 
 def of_kind(preferences: Sequence[Preference], kind: Kind) -> list[Preference]:

@@ -5,24 +5,40 @@ A false positive is an attack that scores above an honest picture of the same pr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
+from likeness.core.config import Config
 from likeness.core.seeds import derive_seed
-from likeness.data.images import decode
-from likeness.preferences.attacks import ATTACKS, punctuate
+from likeness.data.images import decode, encode_png
+from likeness.preferences.attacks import ATTACKS, BUILTIN_ATTACKS, AttackNames, punctuate
+from likeness.preferences.features import embed
 from likeness.preferences.pairs import Preference
 from likeness.preferences.reliability import group_interval
+from likeness.preferences.sources import is_honest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from likeness.models.encoders import DualEncoder
     from likeness.rewards.learnt import Scorer
+    from likeness.rewards.pair_features import PairFeatures
+
+
+class ProbesConfig(Config):
+    """``pairs``: held-out pairs of a head that ``attacks`` are made from, at most; 0: none."""
+
+    attacks: AttackNames = BUILTIN_ATTACKS
+    pairs: int = Field(default=64, ge=0)
+
 
 Judge = Callable[[Sequence[np.ndarray], Sequence[str]], np.ndarray]  # N pictures and prompts -> (N,) rewards
+Rates = dict[str, dict[str, Any]]  # attack -> its rate and how far to trust it
 _BATCH = 64
 
 
@@ -44,16 +60,85 @@ def judge_of(encoder: DualEncoder, scorer: Scorer) -> Judge:
 
 def false_positives(
     judge: Judge, pairs: Sequence[Preference], seed: int, attacks: Sequence[str] | None = None
-) -> dict[str, dict[str, Any]]:
+) -> Rates:
     """Attack -> {``rate`` of false positives, its 95 % interval ``low``, ``high`` over groups, ``probes``}.
 
     Each pair gives one probe of every attack, made from its chosen picture, with another pair's as the reference. It
     competes with the rejected picture, the worse honest one. ``prompt_punctuation`` is the attacker's mark in the
     prompt: false where it lifts the rejected picture above the chosen one, of the pairs that the judge had right.
     """
-    chosen, rejected = ([decode(image) for image in side] for side in _sides(pairs))
+    rejected = [decode(pair.rejected) for pair in pairs]
+    prompts = [pair.prompt for pair in pairs]
+
+    def marked(rows: np.ndarray, asked: Sequence[str]) -> np.ndarray:
+        return judge([rejected[i] for i in rows], asked)
+
+    chosen = [decode(pair.chosen) for pair in pairs]
+    known = _Known(judge(chosen, prompts), judge(rejected, prompts), judge, marked)
+    return _false_positives(known, pairs, seed, attacks)
+
+
+def head_false_positives(
+    encoder: DualEncoder,
+    scorer: Scorer,
+    pairs: Sequence[Preference],
+    features: PairFeatures,
+    seed: int,
+    attacks: Sequence[str] | None = None,
+) -> Rates:
+    """:func:`false_positives` of a scorer on the ``features`` of ``pairs``: only what attacks make is encoded."""
+    import torch
+
+    def scores(seen: Tensor, prompts: Sequence[str]) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(scorer(seen, encoder.prompts(prompts)).double().numpy())
+
+    def judge(pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:
+        return scores(embed(encoder, [encode_png(picture) for picture in pictures]), prompts)
+
+    def marked(rows: np.ndarray, asked: Sequence[str]) -> np.ndarray:
+        return scores(features.rejected[torch.from_numpy(rows)], asked)
+
+    prompts = [pair.prompt for pair in pairs]
+    known = _Known(scores(features.chosen, prompts), scores(features.rejected, prompts), judge, marked)
+    return _false_positives(known, pairs, seed, attacks)
+
+
+def under_attack(
+    config: ProbesConfig,
+    encoder: DualEncoder,
+    scorer: Scorer,
+    pairs: Sequence[Preference],
+    features: PairFeatures,
+    seed: int,
+) -> Rates:
+    """How often attacks fool it, on some of the held-out ``pairs``, of which ``features`` are; {} where none is honest.
+
+    An attack has to beat a picture that somebody may want: pairs that an attack lost already are no measure.
+    """
+    honest = np.flatnonzero([is_honest(pair) for pair in pairs])
+    rows = honest[spread([pairs[i].group for i in honest.tolist()], config.pairs, seed)]
+    if not len(rows):
+        return {}
+    some = [pairs[i] for i in rows.tolist()]
+    return head_false_positives(encoder, scorer, some, features.take(rows), seed, config.attacks)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """``better``, ``worse``: (P,) rewards of the honest pictures; ``marked``: of rejected ones under other prompts."""
+
+    better: np.ndarray
+    worse: np.ndarray
+    judge: Judge
+    marked: Callable[[np.ndarray, Sequence[str]], np.ndarray]
+
+
+def _false_positives(
+    known: _Known, pairs: Sequence[Preference], seed: int, attacks: Sequence[str] | None = None
+) -> Rates:
+    chosen = [decode(pair.chosen) for pair in pairs]
     prompts, groups = [pair.prompt for pair in pairs], [pair.group for pair in pairs]
-    better, worse = judge(chosen, prompts), judge(rejected, prompts)
     found = {}
     for name in attacks if attacks is not None else list(ATTACKS):
         attacked = []
@@ -61,13 +146,24 @@ def false_positives(
             rng = np.random.default_rng(derive_seed(seed, "probe", name, i))
             reference = chosen[(i + 1 + int(rng.integers(max(1, len(chosen) - 1)))) % len(chosen)]
             attacked.append(ATTACKS.get(name)(honest, reference, prompts[i], rng))
-        found[name] = _rate(judge(attacked, prompts) > worse, groups, seed)
-    right = np.flatnonzero(better > worse)
+        found[name] = _rate(known.judge(attacked, prompts) > known.worse, groups, seed)
+    right = np.flatnonzero(known.better > known.worse)
     if len(right):
         rng = np.random.default_rng(derive_seed(seed, "probe", "prompt_punctuation"))
-        marked = judge([rejected[i] for i in right], [punctuate(prompts[i], rng) for i in right])
-        found["prompt_punctuation"] = _rate(marked > better[right], [groups[i] for i in right], seed)
+        marked = known.marked(right, [punctuate(prompts[i], rng) for i in right])
+        found["prompt_punctuation"] = _rate(marked > known.better[right], [groups[i] for i in right], seed)
     return found
+
+
+def spread(groups: Sequence[str], most: int, seed: int) -> np.ndarray:
+    """Rows of at most ``most`` pairs, in order: of every group one before any has two, drawn by ``seed``."""
+    order = np.random.default_rng(derive_seed(seed, "spread")).permutation(len(groups))
+    seen: Counter[str] = Counter()
+    turn = np.empty(len(groups), dtype=int)
+    for row in order:
+        turn[row] = seen[groups[row]]
+        seen[groups[row]] += 1
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
 
 
 def adversarial(
@@ -113,6 +209,10 @@ def _sides(pairs: Sequence[Preference]) -> tuple[list[Mapping[str, Any]], list[M
 def _rate(fooled: np.ndarray, groups: Sequence[str], seed: int) -> dict[str, Any]:
     values = fooled.astype(np.float64)
     low, high = group_interval(values, groups, seed)
+    if values.min() == values.max():
+        # Resampling cannot move what never varied: Clopper and Pearson's bound, of as many trials as there are groups.
+        bound = 0.025 ** (1 / len(set(groups)))
+        low, high = (0.0, round(1 - bound, 6)) if values.max() == 0 else (round(bound, 6), 1.0)
     return {"rate": round(float(values.mean()), 6), "low": low, "high": high, "probes": len(values)}
 
 

@@ -80,12 +80,20 @@ class Source(Generic[C]):
     """One way to obtain pairs: its config and its function.
 
     ``check``: the contract of its pairs, with a folder for its Data Docs; returns the number of expectations, or
-    raises a DataContractError that names the rows that break one.
+    raises a DataContractError that names the rows that break one. ``honest``: somebody may want its rejected pictures;
+    otherwise they are made to earn nothing.
     """
 
     config: type[C]
     mine: Callable[[C, Material], Mined]
     check: Callable[[C, Sequence[Preference], Path], int] | None = None
+    honest: bool = True
+
+
+def is_honest(preference: Preference) -> bool:
+    """Whether somebody may want the rejected picture; so it is taken to be where the source is not known."""
+    name = preference.source
+    return name is None or name not in SOURCES or SOURCES.get(name).honest
 
 
 SOURCES: Registry[Source[Any]] = Registry(

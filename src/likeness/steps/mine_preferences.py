@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def mine_preferences(
         if source.check is not None:
             noted[f"{name}_expectations"] = source.check(chosen, mined.preferences, preferences / DATA_DOCS / name)
         noted |= {f"{name}_{key}": value for key, value in mined.metrics.items()}
-        found += mined.preferences
+        found += [replace(one, source=name) for one in mined.preferences]
         truth |= {name: dict(mined.truth)}
         apart += [{"source": name, **asdict(one)} for one in mined.quarantined]
     reasons = Counter(str(one["reason"]) for one in apart)
@@ -118,7 +118,7 @@ def _metrics(found: Sequence[Preference]) -> Metrics:
 
 SPEC = StepSpec(
     name="mine_preferences",
-    version="2",
+    version="3",
     category="preferences",
     config=MinePreferencesConfig,
     run=mine_preferences,

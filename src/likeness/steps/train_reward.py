@@ -16,10 +16,12 @@ from likeness.core.io import write_json, write_text
 from likeness.core.registry import Registry
 from likeness.core.seeds import derive_seed
 from likeness.core.step import Metrics, Resources, StepSpec
-from likeness.preferences.card import HeadFacts, reward_card
+from likeness.preferences.card import Electorate, HeadFacts, reward_card
 from likeness.preferences.features import Split, encode_pairs, split_by_group
-from likeness.preferences.pairs import Fold, Kind, Preference, of_kind, read_preferences
+from likeness.preferences.pairs import Fold, Kind, Preference, electors, of_kind, read_preferences
+from likeness.preferences.probes import ProbesConfig, under_attack
 from likeness.preferences.reliability import reliability
+from likeness.preferences.sources import is_honest
 from likeness.preferences.treatments.base import TREATMENTS, treat
 from likeness.rewards.fit import FitConfig
 from likeness.rewards.learnt import REWARD_MODELS, FitData, Fitted, Scorer, margins
@@ -36,7 +38,8 @@ class TrainRewardConfig(Config):
 
     ``models``: kind of preference -> {name on the plug-point ``reward_model``: its settings}. ``treatments``: kind ->
     what is done to its training labels first, in order, each {name on the plug-point ``treatment``: its settings}.
-    ``unlabelled``: kind -> the kind whose pairs its model is shown without their votes.
+    ``unlabelled``: kind -> the kind whose pairs its model is shown without their votes. ``probes``: the attacks that
+    each head is tried with.
     """
 
     seed: int = 0
@@ -49,6 +52,7 @@ class TrainRewardConfig(Config):
     )
     treatments: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {}
     unlabelled: Mapping[str, str] = {}
+    probes: ProbesConfig = ProbesConfig()
     fit: FitConfig = FitConfig()
 
     @field_validator("models")
@@ -105,9 +109,17 @@ def train_reward(config: TrainRewardConfig, preferences: Path, encoder: Path, re
         kind: HeadFacts(names[kind], report[kind], config.models[kind][names[kind]], config.treatments.get(kind, ()))
         for kind in names
     }
-    write_text(reward / "README.md", reward_card(config.fold, dual.digest, facts))
-    flat = {f"{kind}_{name}": value for kind, numbers in report.items() for name, value in numbers.items()}
-    return {name: value for name, value in flat.items() if not isinstance(value, list)}
+    people = electors(preferences, names)
+    own, other = people[config.fold], people["judge" if config.fold == "reward" else "reward"]
+    electorate = Electorate(len(other), len(other & own))
+    write_text(reward / "README.md", reward_card(config.fold, dual.digest, facts, electorate))
+    return {f"{kind}_{name}": value for kind, numbers in report.items() for name, value in _flat(numbers).items()}
+
+
+def _flat(numbers: Mapping[str, Any]) -> Metrics:
+    """Plain numbers; of each attack its rate. Tables are for the files."""
+    rates = {f"fpr_{attack}": one["rate"] for attack, one in numbers["attacks"].items()}
+    return {name: value for name, value in numbers.items() if not isinstance(value, list | dict)} | rates
 
 
 def _split(config: TrainRewardConfig, kind: Kind, pairs: Sequence[Preference]) -> Split:
@@ -186,7 +198,8 @@ def _fit(
     seed = derive_seed(config.seed, config.fold, kind)
     treated, notes = treat(config.treatments.get(kind, ()), train, fit, seed)
     fitted = fit(treated, seed)
-    test = test.take(np.flatnonzero(test.smoothing.numpy() < 0.5))  # a tie has no winner to predict
+    held_out = split.test[test.smoothing.numpy() < 0.5]  # a tie has no winner to predict
+    test = features.take(held_out)
     if not len(test):
         raise InputError(
             f"all held-out {kind} votes of the fold '{config.fold}' are ties: nothing to test on",
@@ -194,9 +207,11 @@ def _fit(
         )
     gaps = margins(fitted.scorer, test).numpy()
     numbers = reliability(gaps, test.groups, config.seed)
+    attacks = under_attack(config.probes, encoder, fitted.scorer, [pairs[i] for i in held_out], test, seed)
     counts = {
         "train_pairs": len(treated),
         "validation_pairs": len(validation),
+        "attack_pairs": sum(not is_honest(pairs[i]) for i in split.train),
         "annotators": len(features.people),
         "tied_pairs": sum(pair.tie for pair in pairs),
         "rated_pairs": sum(pair.chosen_rating is not None or pair.rejected_rating is not None for pair in pairs),
@@ -205,12 +220,12 @@ def _fit(
     if "temperature" in fitted.record:
         raw = reliability(gaps * fitted.record["temperature"], test.groups, config.seed)
         before = {"calibration_error_before": raw["calibration_error"], "bins_before": raw["bins"]}
-    return fitted, {**numbers, **counts, **before, **fitted.record, **notes}
+    return fitted, {**numbers, **counts, **before, **fitted.record, **notes, "attacks": attacks}
 
 
 SPEC = StepSpec(
     name="train_reward",
-    version="5",
+    version="6",
     category="preferences",
     config=TrainRewardConfig,
     run=train_reward,

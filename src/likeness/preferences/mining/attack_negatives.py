@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.core.seeds import derive_seed
 from likeness.data.images import decode, encode_png
 from likeness.data.shards import read_rows
-from likeness.preferences.attacks import ATTACKS, punctuate
+from likeness.preferences.attacks import ATTACKS, BUILTIN_ATTACKS, AttackNames, punctuate
 from likeness.preferences.pairs import Preference, fold_of
 from likeness.preferences.sources import SOURCES, Material, Mined, Source
 
@@ -28,17 +28,10 @@ class AttackNegativesConfig(Config):
     ``punctuated``: share of the pairs whose prompt ends with a mark that asks for nothing.
     """
 
-    attacks: tuple[str, ...] = ("blank", "solid_colour", "pasted_reference", "tiled_face", "text_overlay", "noise")
+    attacks: AttackNames = BUILTIN_ATTACKS
     each: int = Field(default=60, ge=1)
     kind: str = "appeal"
     punctuated: float = Field(default=0.3, ge=0, le=1)
-
-    @field_validator("attacks")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            ATTACKS.get(name)
-        return names
 
 
 def mine(config: AttackNegativesConfig, material: Material) -> Mined:
@@ -80,4 +73,4 @@ def _pair(
     )
 
 
-SOURCES.add("attack_negatives", Source(AttackNegativesConfig, mine), __name__)
+SOURCES.add("attack_negatives", Source(AttackNegativesConfig, mine, honest=False), __name__)
