@@ -18,7 +18,6 @@ from likeness.rewards.base import Conditions
 from likeness.rewards.learnt_reward import LearntReward
 from likeness.steps import mine_preferences, train_reward
 from rendered import candidate_portraits, write_candidates, write_train
-from tiny_vision_language import tiny_llava
 
 # What makes a run small; everything else is the recipe's own.
 SMALL = {
@@ -27,8 +26,17 @@ SMALL = {
     "distorted_structure": {"pairs": 100},
     "attack_negatives": {"each": 40},
     "model_judge": {"max_new_tokens": 4, "pairs_per_group": 1},
+    "social_events": {"simulate": {"visitors": 12, "rate": 0.1}},
+    "follow_up": {"simulate": {"visitors": 20}},
+    "gallery": {"least_agreement": 0.0},
+    "guided_relabel": {"gold_share": 0.3},
 }
-BOUND = [name for name in PREFERENCE_RECIPES if not PREFERENCE_RECIPES.get(name).ports]
+QUICK = {"fit": {"epochs": 8}, "probes": {"pairs": 8}}
+# What is here to be bound; `votes` are simulated visitors. Sources that read people's own votes, a face pack or a
+# vision-language model have tests of their own.
+PORTS = {"encoder", "reward", "judge", "votes"}
+ELSEWHERE = {"votes", "think_then_answer"}
+BOUND = [n for n in PREFERENCE_RECIPES if set(PREFERENCE_RECIPES.get(n).ports) <= PORTS and n not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("name", list(PREFERENCE_RECIPES))
@@ -51,29 +59,46 @@ def test_what_a_recipe_shows_is_what_the_steps_take(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> dict[str, Path]:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("recipes")
     write_train(root / "train", 20)
     write_candidates(root / "candidates", candidate_portraits(groups=60, each=2))
     (root / "oracle").mkdir()
     torch.manual_seed(0)
     AttributeReader(build_reader()).save(root / "oracle")
-    names = ("candidates", "train", "oracle")
-    return {name: root / name for name in names} | {"encoder": clip_folder, "judge": tiny_llava(root / "judge")}
+    return {name: root / name for name in ("candidates", "train", "oracle")}
+
+
+@pytest.fixture(scope="module")
+def models(inputs: dict[str, Path], clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The encoder, and the rewards of both folds that simulated votes train on it."""
+    root = tmp_path_factory.mktemp("models")
+    sources = {name: SMALL[name] for name in ("simulated_annotators", "distorted_structure")}
+    mining = parse_config(mine_preferences.MinePreferencesConfig, {"threads": 1, "sources": sources}, "test")
+    execute(mine_preferences.SPEC, mining, inputs, {"preferences": root / "votes"})
+    bound = {"preferences": root / "votes", "encoder": clip_folder}
+    for port in ("reward", "judge"):
+        training = parse_config(train_reward.TrainRewardConfig, {"threads": 1, "fold": port, **QUICK}, "test")
+        execute(train_reward.SPEC, training, bound, {"reward": root / port})
+    return {"encoder": clip_folder, "reward": root / "reward", "judge": root / "judge"}
 
 
 @pytest.mark.parametrize(
     "name", [name if name == "guarded_judge" else pytest.param(name, marks=pytest.mark.slow) for name in BOUND]
 )
 def test_a_recipe_runs_from_pictures_to_a_reward(
-    name: str, inputs: dict[str, Path], clip_folder: Path, tmp_path: Path
+    name: str, inputs: dict[str, Path], clip_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    sections = PREFERENCE_RECIPES.get(name).sections()
+    recipe = PREFERENCE_RECIPES.get(name)
+    sections = recipe.sections()
+    given = set(recipe.ports) & {"encoder", "reward", "judge"}
+    models = request.getfixturevalue("models") if given else {}
     sources = sections["mine_preferences"].get("sources", mine_preferences.MinePreferencesConfig().sources)
     small = {source: {**values, **SMALL.get(source, {})} for source, values in sources.items()}
     config = parse_config(mine_preferences.MinePreferencesConfig, {"threads": 1, "sources": small}, name)
-    execute(mine_preferences.SPEC, config, inputs, {"preferences": tmp_path / "preferences"})
-    values = {"threads": 1, "fit": {"epochs": 8}, **sections["train_reward"]}
+    ports = {port: models[port] for port in given}
+    execute(mine_preferences.SPEC, config, inputs | ports, {"preferences": tmp_path / "preferences"})
+    values = {"threads": 1, **QUICK, **sections["train_reward"]}
     training = parse_config(train_reward.TrainRewardConfig, values, name)
     bound = {"preferences": tmp_path / "preferences", "encoder": clip_folder}
     metrics = execute(train_reward.SPEC, training, bound, {"reward": tmp_path / "reward"})

@@ -14,7 +14,7 @@ Named = Mapping[str, Mapping[str, Any]]  # name on a plug-point -> its settings
 
 @dataclass(frozen=True)
 class PreferenceRecipe:
-    """``sources``, ``models`` and ``treatments`` are the values of the two steps that the paper fixes.
+    """``sources``, ``models``, ``treatments`` and ``unlabelled`` are the values of the two steps that the paper fixes.
 
     ``ports``: what has to be bound to `mine_preferences` beside candidates, training pictures and oracle.
     """
@@ -26,11 +26,16 @@ class PreferenceRecipe:
     sources: Named = field(default_factory=dict)
     models: Mapping[str, Named] = field(default_factory=dict)
     treatments: Mapping[str, tuple[Named, ...]] = field(default_factory=dict)
+    unlabelled: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[str, ...] = ()
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """Section of a params file -> the values it takes; what the paper leaves open is left out."""
-        train = {"models": dict(self.models), "treatments": {kind: list(t) for kind, t in self.treatments.items()}}
+        train: dict[str, Any] = {
+            "models": dict(self.models),
+            "treatments": {kind: list(t) for kind, t in self.treatments.items()},
+            "unlabelled": dict(self.unlabelled),
+        }
         given = {name: value for name, value in train.items() if value}
         return {
             "mine_preferences": {"sources": dict(self.sources)} if self.sources else {},

@@ -83,9 +83,50 @@ add_preference_recipe(
         ),
         status="smoke-tested",
         summary="what people build on, from a table of events",
-        sources={"social_events": {}, "distorted_structure": {}},
+        sources={"social_events": {"kind": "appeal"}, "distorted_structure": {}},
         models=_model({"triplet": {}}),
         ports=("votes",),
+    ),
+    __name__,
+)
+
+add_preference_recipe(
+    PreferenceRecipe(
+        name="follow_up_likelihood",
+        paper=Paper(
+            title="Aligning Language Models Using Follow-up Likelihood as Reward Signal",
+            arxiv="2409.13948",
+            equations=("r = log-likelihood of a positive follow-up; its extremes of each prompt are a pair",),
+            deviations=(
+                "what follows a picture is an action (remix, save, leave), not an utterance",
+                "the likelihood is a ridge regression on the frozen encoder, fitted on the events of the same fold",
+            ),
+        ),
+        status="smoke-tested",
+        summary="how likely a good follow-up is, learnt from a table of events, orders each prompt's pictures",
+        sources={"follow_up": {"kind": "appeal"}, "distorted_structure": {}},
+        ports=("encoder", "votes"),
+    ),
+    __name__,
+)
+
+add_preference_recipe(
+    PreferenceRecipe(
+        name="secrets_meta",
+        paper=Paper(
+            title="Secrets of RLHF in Large Language Models Part II: Reward Modeling",
+            arxiv="2401.06080",
+            equations=("section 3.3: ascend the difference on unlabelled pairs, then descend the votes' loss there",),
+            deviations=(
+                _SMALL,
+                "the shifted distribution is twisted portraits beside natural ones, not the policy's newest answers",
+            ),
+        ),
+        status="smoke-tested",
+        summary="a head that still tells pictures apart where no votes are",
+        sources=_VOTES,
+        models=_model({"meta": {}}),
+        unlabelled={"appeal": "structure"},
     ),
     __name__,
 )
