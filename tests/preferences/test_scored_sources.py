@@ -138,18 +138,21 @@ def test_every_source_labels_candidates_within_their_prompt(material: Material) 
     assert mine_gap(RewardGapConfig(reward="text", second=None, pairs_per_group=9), material) == gap
 
 
-def test_a_closed_loop_hides_from_itself_and_not_from_another_judge() -> None:
-    """IterComp's next round is ranked by the reward it improves: perfect by its own word, wrong by another's."""
+def test_consistency_tells_which_prompts_a_loop_labels_well() -> None:
+    """CREAM in direction: where two rounds rank alike their labels are right; the control's last round is no judge."""
     rng = np.random.default_rng(0)
-    truth = rng.standard_normal((60, 4))
-    error = rng.standard_normal((60, 4))
-    own, other = truth + 3 * error, truth + 0.3 * rng.standard_normal((60, 4))
-    agree = [np.mean((own[g] > own[g].mean()) == (by[g] > by[g].mean())) for by in (own, other) for g in range(60)]
-    assert np.mean(agree[:60]) == 1.0
-    assert np.mean(agree[60:]) < 0.75
-    held = np.array([consistency(own[g], other[g]) for g in range(60)])
-    right = np.array([consistency(own[g], truth[g]) for g in range(60)])
-    assert np.corrcoef(held, right)[0, 1] > 0.5  # consistency tells which prompts are labelled well
+    truth = rng.standard_normal((200, 4))
+    own = truth + 3 * rng.standard_normal((200, 4))
+    before, unrelated = truth + 0.3 * rng.standard_normal((200, 4)), rng.standard_normal((200, 4))
+    a, b = np.triu_indices(4, 1)
+    right = ((own[:, a] > own[:, b]) == (truth[:, a] > truth[:, b])).mean(axis=1)
+
+    def told(last: np.ndarray) -> float:
+        held = np.array([consistency(now, then) for now, then in zip(own, last, strict=True)])
+        return float(right[held > 0.5].mean() - right[held < 0.5].mean())
+
+    assert told(before) > 0.2
+    assert abs(told(unrelated)) < 0.1
 
 
 def test_sources_run_through_the_step(material: Material, tmp_path: Path) -> None:
@@ -191,12 +194,21 @@ def pairs_of(strength: list[float]) -> PairFeatures:
 def test_soft_labels_are_creams_loss() -> None:
     held = [1.0, 0.75, 0.2, float("nan")]
     pairs, notes = treat([{"soft_labels": {}}], pairs_of(held), no_pairs, 0)
-    assert pairs.smoothing.tolist() == pytest.approx([0.0, 0.25, 0.8, 0.5])  # the tie, held by nobody, stays a tie
-    assert notes["soft_labels_softened"] == 3
+    assert pairs.smoothing.tolist() == pytest.approx([0.0, 0.25, 0.2, 0.5])  # the tie, held by nobody, stays a tie
+    assert pairs.strength[:3].tolist() == pytest.approx([1.0, 0.75, 0.8])
+    assert (notes["soft_labels_softened"], notes["soft_labels_turned"]) == (3, 1)
+    before = pairs_of(held)
+    assert torch.equal(pairs.chosen[2], before.rejected[2])  # held by less than half: the label is the other one
+    assert torch.equal(pairs.chosen[:2], before.chosen[:2])
     better, worse = torch.tensor([1.0, 0.3, 2.0]), torch.tensor([0.5, 0.9, -1.0])
     plain, reverse = bradley_terry_loss(better, worse), bradley_terry_loss(worse, better)
     c = torch.tensor(held[:3])
-    assert torch.allclose(bradley_terry_loss(better, worse, 0.0, pairs.smoothing[:3]), c * plain + (1 - c) * reverse)
+    turned = torch.tensor([False, False, True])
+    sides = torch.where(turned, worse, better), torch.where(turned, better, worse)
+    assert torch.allclose(bradley_terry_loss(*sides, 0.0, pairs.smoothing[:3]), c * plain + (1 - c) * reverse)
+    again, _ = treat([{"soft_labels": {}}], pairs, no_pairs, 0)
+    assert torch.equal(again.smoothing, pairs.smoothing)
+    assert torch.equal(again.chosen, pairs.chosen)
     assert "soft_labels" in set(TREATMENTS)
 
 

@@ -1,7 +1,8 @@
 """Treatment ``soft_labels``: a vote held with strength C counts C one way and 1 - C the other (CREAM, 2410.12735).
 
 L = C l(w, l) + (1 - C) l(l, w), C (P,) the pair's strength: of self-made labels the consistency of two rounds' ranks,
-of people's votes the share that agrees. Below 1/2 a label is turned by it. Pairs of no known strength stay as they are.
+of people's votes the share that agrees. Where C < 1/2 the label is turned, and then held by 1 - C, which is the same
+loss. Pairs of no known strength stay as they are.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ class SoftLabelsConfig(Config):
 
 
 def soften(config: SoftLabelsConfig, pairs: PairFeatures, refit: Refit, seed: int) -> Treated:
-    """All ``pairs`` with smoothing 1 - C in place of what they had."""
+    """All ``pairs`` with smoothing 1 - C, at most 1/2, in place of what they had."""
     import torch
 
-    known = pairs.strength.isfinite()
-    smoothing = torch.where(known, 1 - pairs.strength.nan_to_num(1.0), pairs.smoothing)
-    softened = replace(pairs, smoothing=smoothing)
-    return Treated(softened, {"softened": int(known.sum()), "mean": round(float(smoothing.mean()), 6)})
+    known, contradicted = pairs.strength.isfinite(), pairs.strength < 0.5
+    held = torch.where(contradicted, 1 - pairs.strength, pairs.strength)
+    smoothing = torch.where(known, 1 - held, pairs.smoothing)
+    softened = replace(pairs.turned(contradicted), smoothing=smoothing, strength=held)
+    counts = {"softened": int(known.sum()), "turned": int(contradicted.sum())}
+    return Treated(softened, {**counts, "mean": round(float(smoothing.mean()), 6)})
 
 
 TREATMENTS.add("soft_labels", Treatment(SoftLabelsConfig, soften), __name__)
