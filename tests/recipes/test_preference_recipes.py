@@ -22,6 +22,7 @@ from rendered import candidate_portraits, write_candidates, write_train
 # What makes a run small; everything else is the recipe's own.
 SMALL = {
     "simulated_annotators": {"pairs_per_group": 3},
+    "personas": {"pairs_per_group": 3},
     "aspects": {"pairs_per_group": 3, "votes": 2},
     "distorted_structure": {"pairs": 100},
     "attack_negatives": {"each": 40},

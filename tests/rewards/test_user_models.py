@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from likeness.core.errors import InputError
 from likeness.rewards.fit import FitConfig
 from likeness.rewards.learnt import REWARD_MODELS, FitData, Scorer, margins
 from likeness.rewards.models.head import HeadConfig, fit_head
 from likeness.rewards.models.pal import PalConfig, PalScorer, fit_pal
 from likeness.rewards.models.vpl import VplConfig, VplScorer, fit_vpl
 from likeness.rewards.pair_features import PairFeatures
+from likeness.rewards.queries import ask, information_gain
 
 WIDTH, TEXT, EACH = 8, 4, 24
 FIT = FitConfig(epochs=60, patience=60, batch=128, learning_rate=1e-2, weight_decay=0.01, dropout=0.0)
@@ -111,3 +115,53 @@ def test_maps_of_the_prompt_serve_as_well_as_points(population: FitData) -> None
     scorer = fit_pal(PalConfig(variant="maps", prototypes=3, space=4, hidden=16), FIT, population).scorer
     assert isinstance(scorer, PalScorer)
     assert accuracy(scorer.for_user(votes("new", 1.0, 10, 7000)), votes("new", 1.0, 300, 9000)) > 0.75
+
+
+def test_the_gain_of_a_query_is_the_mutual_information_of_vote_and_taste(vpl: VplScorer) -> None:
+    """Against quadrature over the latent. Two equal pictures leave all unsure, and asking of them tells nothing."""
+    pairs = votes("new", 1.0, 12, 11)
+    for known in (0, 3):
+        so_far = votes("new", -1.0, known, 12)
+        gain = information_gain(vpl, so_far, pairs, samples=1000)
+        mu, log_variance = (part.detach().double().numpy() for part in vpl.posterior(so_far))
+        nodes, weights = np.polynomial.hermite_e.hermegauss(24)
+        grid = mu + np.exp(0.5 * log_variance) * np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 2)
+        weight = np.outer(weights, weights).ravel() / weights.sum() ** 2
+        one = [replace(vpl, z=torch.from_numpy(z).float()) for z in grid]
+        chance = np.stack([margins(scorer, pairs).double().sigmoid().numpy() for scorer in one])
+        entropy = -(chance * np.log(chance) + (1 - chance) * np.log1p(-chance))
+        mean = weight @ chance
+        expected = -(mean * np.log(mean) + (1 - mean) * np.log1p(-mean)) - weight @ entropy
+        assert gain.numpy() == pytest.approx(expected, abs=0.03)
+        assert 0 <= float(gain.min()) <= float(gain.max()) <= np.log(2)
+    turned = pairs.turned(torch.arange(12) % 2 == 0)
+    assert torch.allclose(information_gain(vpl, so_far, turned), information_gain(vpl, so_far, pairs), atol=1e-6)
+    equal = replace(pairs, rejected=pairs.chosen)
+    assert information_gain(vpl, so_far, equal).abs().max() < 1e-6
+
+
+def test_a_user_who_is_asked_the_telling_questions_is_known_sooner(vpl: VplScorer) -> None:
+    """One vote: on the pair that parts the tastes, against one drawn at random, over users of both tastes."""
+    right: dict[str, list[float]] = {"asked": [], "drawn": []}
+    for sign in (1.0, -1.0):
+        pool, test = votes("new", sign, 40, 21), votes("new", sign, 200, 22)
+        right["asked"].append(accuracy(vpl.for_user(ask(vpl, pool, lambda row: True, 1)), test))
+        drawn = [accuracy(vpl.for_user(pool.take(np.array([i]))), test) for i in range(40)]
+        right["drawn"].append(float(np.mean(drawn)))
+    assert np.mean(right["asked"]) > np.mean(right["drawn"]) + 0.05
+
+
+def test_no_pair_is_asked_twice_and_answers_are_taken_as_given(vpl: VplScorer) -> None:
+    pool = votes("new", 1.0, 8, 31)
+    rows: list[int] = []
+
+    def answer(row: int) -> bool:
+        rows.append(row)
+        return row % 2 == 0
+
+    found = ask(vpl, pool, answer, 8)
+    assert sorted(rows) == list(range(8))
+    for place, row in enumerate(rows):
+        assert torch.equal(found.chosen[place], (pool.chosen if row % 2 == 0 else pool.rejected)[row])
+    with pytest.raises(InputError, match="8 pairs to ask 9"):
+        ask(vpl, pool, answer, 9)

@@ -7,7 +7,7 @@ departs from the shared taste a little; annotators and prompt groups are split b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -90,20 +90,51 @@ def vote_on(
         ConfigError: the taste names an attribute that the oracle does not read.
         InputError: no group has two candidates.
     """
-    rows = read_rows(material.candidates, ["image", "prompt", "group"])
-    groups = [str(row["group"]) for row in rows]
-    pairs = draw_pairs(groups, config.pairs_per_group, material.seed, material.judge_share)
-    if not pairs:
-        raise InputError("no prompt has two candidates to compare", remedy="raise images_per_prompt to at least 2")
-    names, attributes = read_attributes([row["image"] for row in rows], probabilities)
-    for name in config.taste:
-        if name not in names:
-            raise ConfigError(f"the oracle reads no attribute '{name}'", remedy=did_you_mean(name, names))
-    people = panel(config, material.seed)
-    utility = {one.name: one.utility(attributes, names) for crew in people.values() for one in crew}
-    votes = list(cast_votes(pairs, people, utility, config.votes, material.seed))
-    preferences = [_preference(vote, rows) for vote in votes]
-    return Mined(preferences, _truth(pairs, people, utility))
+    ballot = Ballot.of(material, config.pairs_per_group, probabilities)
+    return ballot.cast(panel(config, material.seed), config.votes, material.seed)
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Candidates ``rows``, the ``pairs`` of them that are voted on, and what is seen of each: ``names``, (N, K)."""
+
+    rows: Sequence[Mapping[str, Any]]
+    pairs: Sequence[Pair]
+    names: list[str]
+    attributes: np.ndarray
+
+    @classmethod
+    def of(
+        cls, material: Material, pairs_per_group: int, probabilities: Callable[[Tensor], Mapping[str, Tensor]]
+    ) -> Ballot:
+        """The candidates, looked at with ``probabilities``.
+
+        Raises:
+            InputError: no group has two candidates.
+        """
+        rows = read_rows(material.candidates, ["image", "prompt", "group"])
+        groups = [str(row["group"]) for row in rows]
+        pairs = draw_pairs(groups, pairs_per_group, material.seed, material.judge_share)
+        if not pairs:
+            raise InputError("no prompt has two candidates to compare", remedy="raise images_per_prompt to at least 2")
+        return cls(rows, pairs, *read_attributes([row["image"] for row in rows], probabilities))
+
+    def utility(self, one: Annotator) -> np.ndarray:
+        """(N,) of the candidates to one person.
+
+        Raises:
+            ConfigError: their taste names an attribute that the oracle does not read.
+        """
+        for name in one.weights:
+            if name not in self.names:
+                raise ConfigError(f"the oracle reads no attribute '{name}'", remedy=did_you_mean(name, self.names))
+        return one.utility(self.attributes, self.names)
+
+    def cast(self, people: Mapping[Fold, Sequence[Annotator]], votes: int, seed: int) -> Mined:
+        """``votes`` of each fold's people on each of its pairs, and what is known of them."""
+        utility = {one.name: self.utility(one) for crew in people.values() for one in crew}
+        cast = cast_votes(self.pairs, people, utility, votes, seed)
+        return Mined([_preference(vote, self.rows) for vote in cast], _truth(self.pairs, people, utility))
 
 
 def _preference(vote: Vote, rows: Sequence[Mapping[str, Any]]) -> Preference:

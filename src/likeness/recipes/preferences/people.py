@@ -133,6 +133,25 @@ add_preference_recipe(
 
 add_preference_recipe(
     PreferenceRecipe(
+        name="personas",
+        paper=Paper(
+            title="SPeCtrum: A Grounded Framework for Multidimensional Identity Representation in LLM-Based Agent",
+            arxiv="2502.08599",
+            equations=("an agent's identity is its social identity, its personal identity and its life context",),
+            deviations=(
+                "a rater computes its choice from the parts; the paper writes them into a language model's prompt",
+                "persons are drawn, and so is what a group or a trait likes; how much each part tells is a setting",
+            ),
+        ),
+        status="smoke-tested",
+        summary="raters simulated from what is written down of a person, in three parts",
+        sources={"personas": {}, "distorted_structure": {}},
+    ),
+    __name__,
+)
+
+add_preference_recipe(
+    PreferenceRecipe(
         name="votes",
         paper=Paper(
             title="Aligning Text-to-Image Models using Human Feedback",
