@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import tempfile
 from pathlib import Path
@@ -98,6 +99,61 @@ def test_a_task_that_label_studio_exported(tmp_path: Path) -> None:
     assert (first.annotator, first.time) == ("ada@example.org", "2021-03-09T22:16:08.728353+00:00")
     assert (tie.choice, tie.annotator, tie.time, tie.kind) == ("tie", "7", None, "appeal")
     assert sorted(one.reason for one in found.apart) == ["no_vote", "skipped", "unknown_choice"]
+
+
+def minimal(number: int, annotator: object, **said: object) -> dict[str, object]:
+    """A record of JSON_MIN, with the keys that its converter writes and in its order."""
+    return {
+        "text": "a portrait",
+        "image1": "/data/upload/3/0a1b2c3d-x.png",
+        "image2": "/data/local-files/?d=in/y.png",
+        "id": number,
+        **said,
+        "annotator": annotator,
+        "annotation_id": 100 + number,
+        "created_at": "2021-03-09T22:16:08.728353Z",
+        "updated_at": "2021-03-09T22:16:08.728378Z",
+        "lead_time": 4.288,
+    }
+
+
+MINIMAL = [
+    minimal(1, "ada@example.org", pw=[{"selected": "right"}], rating_a=[{"rating": 4}]),
+    minimal(2, 7, pw=[{"selected": "left"}]),
+    minimal(3, 8, tie="Tie"),
+    minimal(4, 9, tie=[{"choices": ["both are lovely", "tie"]}]),
+    minimal(5, 10),
+]
+
+
+@pytest.mark.parametrize("name", ["votes.json", "votes.csv"])
+def test_the_minimal_exports_of_label_studio_say_the_same_as_the_full_one(name: str, tmp_path: Path) -> None:
+    """JSON_MIN, and CSV, whose cells hold as JSON text what is no text."""
+    if name.endswith(".json"):
+        (tmp_path / name).write_text(json.dumps(MINIMAL))
+    else:
+        columns = list(dict.fromkeys(key for one in MINIMAL for key in one))
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            cells = [{k: json.dumps(v) if isinstance(v, list) else v for k, v in one.items()} for one in MINIMAL]
+            writer.writerows(cells)
+    found = read_ballots(tmp_path, columns={"prompt": "text"})
+    assert [(one.annotator, one.choice, one.first, one.rating_a) for _, one in found.votes] == [
+        ("ada@example.org", "b", "a", 4.0),
+        ("7", "a", "a", None),
+        ("8", "tie", "a", None),
+        ("9", "tie", "a", None),
+    ]
+    first = found.votes[0][1]
+    assert (first.image_a, first.image_b, first.group) == ("x.png", "in/y.png", "a portrait")
+    assert first.time == "2021-03-09T22:16:08.728353+00:00"
+    assert [one.reason for one in found.apart] == ["unknown_choice"]
+
+
+def test_a_table_of_our_own_with_a_tools_columns_is_still_ours(tmp_path: Path) -> None:
+    (tmp_path / "votes.json").write_text(json.dumps([row(annotation_id=3)]))
+    assert read(tmp_path)[0].annotator == "ada"
 
 
 def test_only_label_studios_own_addresses_are_taken_apart() -> None:

@@ -12,7 +12,7 @@ from likeness.core.errors import InputError, did_you_mean
 from likeness.preferences.sources import Quarantined
 from likeness.preferences.votes.argilla import from_argilla
 from likeness.preferences.votes.ballot import NEEDED, SCALE, Ballot, Fault, Scale, read_row
-from likeness.preferences.votes.label_studio import from_label_studio
+from likeness.preferences.votes.label_studio import from_label_studio, is_label_studio
 from likeness.preferences.votes.pictures import lift
 from likeness.preferences.votes.tables import Row, Table, aside, find_table, read_table
 
@@ -59,7 +59,7 @@ def recognise(rows: Sequence[Row]) -> str:
 
 
 def _look(values: Mapping[str, object]) -> str:
-    if "annotations" in values and "data" in values:
+    if is_label_studio(values):
         return "label_studio"
     if {"fields", "responses"} <= set(values) or any(str(key).endswith(".responses") for key in values):
         return "argilla"

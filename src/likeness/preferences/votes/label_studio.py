@@ -1,4 +1,4 @@
-"""Votes from and to Label Studio's JSON export of a project with the ``Pairwise`` tag.
+"""Votes from and to Label Studio's exports of a project with the ``Pairwise`` tag: JSON, and from JSON_MIN and CSV too.
 
 A task has ``data`` and ``annotations``; a pairwise result is ``{"type": "pairwise", "value": {"selected": "left"}}``
 (labelstud.io/tags/pairwise). The tag knows no tie: a ``Choices`` tag beside it may offer one::
@@ -7,10 +7,15 @@ A task has ``data`` and ``annotations``; a pairwise result is ``{"type": "pairwi
       <Image name="left" value="$left"/><Image name="right" value="$right"/>
       <Pairwise name="choice" toName="left,right"/>
       <Choices name="tie" toName="left" required="false"><Choice value="tie"/></Choices></View>
+
+JSON_MIN has one record an annotation: the task's data, what each tag says under the tag's name (``[{"selected":
+"left"}]``, a single choice as its bare word), ``annotator``, ``annotation_id``, ``lead_time``. CSV is the same
+in text.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +26,13 @@ from likeness.preferences.votes.tables import Row, Table, aside
 
 _SIDES = (("left", "right"), ("image_a", "image_b"), ("image1", "image2"))
 _OTHER = {"a": "b", "b": "a"}
+_FLAT = frozenset({"annotator", "annotation_id", "lead_time"})
+_KINDS = {"selected": "pairwise", "choices": "choices", "rating": "rating"}
+
+
+def is_label_studio(values: Mapping[str, object]) -> bool:
+    """Whether a row looks like a task with annotations, or like a record of JSON_MIN or CSV."""
+    return {"annotations", "data"} <= set(values) or set(values) >= _FLAT
 
 
 def from_label_studio(rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
@@ -31,7 +43,8 @@ def from_label_studio(rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
     """
     table = Table()
     for row in rows:
-        annotations, data = row.values.get("annotations"), row.values.get("data")
+        values = _unfolded(row.values, columns) if set(row.values) >= _FLAT else row.values
+        annotations, data = values.get("annotations"), values.get("data")
         if not isinstance(annotations, list) or not isinstance(data, Mapping) or not annotations:
             table.apart.append(aside("no_vote", row.line, row.values, "a task without annotations"))
             continue
@@ -41,6 +54,32 @@ def from_label_studio(rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
             else:
                 table.rows.append(Row(row.line, _vote(one, data, columns)))
     return table
+
+
+def _unfolded(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The task of a record of JSON_MIN, with its one annotation."""
+    results = []
+    for name, value in record.items():
+        if name == columns.get("prompt", "prompt"):
+            continue
+        if isinstance(value, str) and value.casefold() == "tie":
+            results.append({"from_name": name, "type": "choices", "value": {"choices": [value]}})
+        for one in _listed(value):
+            kind = next((kind for key, kind in _KINDS.items() if isinstance(one, Mapping) and key in one), None)
+            if kind:
+                results.append({"from_name": name, "type": kind, "value": one})
+    annotation = {"completed_by": record["annotator"], "created_at": record.get("created_at"), "result": results}
+    return {"data": record, "annotations": [annotation]}
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """A list, or the list that a cell of a CSV file spells."""
+    if isinstance(value, str) and value.startswith("[{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return ()
+    return value if isinstance(value, list) else ()
 
 
 def _vote(annotation: Mapping[str, Any], data: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
