@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from math import exp, sin
 from pathlib import Path
@@ -17,7 +18,7 @@ from likeness.data.shards import write_shards
 from likeness.evaluation.scores import SUMMARY, Scores, write_scores
 from likeness.evaluation.suite import summarise
 from likeness.models.embedded.portraits import VARIABLE, caption, draw, persons
-from likeness.preferences.pairs import Preference, write_preferences
+from likeness.preferences.pairs import Preference, read_preferences, write_preferences
 from likeness.steps.gate import SPEC as GATE
 from likeness.steps.gate import GateConfig
 from likeness.steps.register import SPEC as REGISTER
@@ -84,11 +85,14 @@ def _learnt(root: Path) -> dict[str, Path]:
         for fold in ("reward", "judge")
     ]
     write_preferences(root / "preferences", pairs)
+    reasons = ["self_pair", "duplicate", "duplicate"]
+    write_json(root / "preferences" / "quarantine.json", [{"source": "votes", "reason": one} for one in reasons])
     numbers = {"accuracy": 0.71, "accuracy_low": 0.66, "accuracy_high": 0.76, "calibration_error": 0.04}
     for name in ("reward", "judge"):
         (root / name).mkdir()
         record = numbers | {"train_pairs": 400, "pairs": 120}
-        write_json(root / name / "reliability.json", {"appeal": record, "structure": record | {"accuracy": 0.93}})
+        attacks = {"blank": {"rate": 0.125}, "tiled_face": {"rate": 0.625}}
+        write_json(root / name / "reliability.json", {"appeal": record | {"attacks": attacks}, "structure": record})
     docs = root / "data_docs/validations/suite"
     docs.mkdir(parents=True)
     (docs / "result.html").write_text("<html><body><h1>12 of 12 expectations hold</h1></body></html>")
@@ -146,8 +150,20 @@ def test_the_page_stands_alone_and_says_what_was_decided(good: bool, tmp_path: P
         assert text.count('<li class="no">') == 2
     for expected in ("12 of 12 expectations hold", "reward: identity", "6 annotators", "face_px", LICENCE, "gate"):
         assert expected in text, expected
+    votes = re.sub(r"<[^>]+>", " ", text[text.index("Set aside, by reason") :])
+    assert re.match(r"Set aside, by reason\s+duplicate\s+2\s+self_pair\s+1\b", votes), votes[:200]
+    assert "reward and judge share none of them" in text
+    assert "0.62 <small>(tiled_face)" in text
     execute(SPEC, ReportConfig(), inputs, {"report": tmp_path / "again.html"})
     assert digest_path(tmp_path / "again.html") == digest_path(tmp_path / "report.html")
+
+
+def test_the_page_says_who_voted_for_reward_and_judge(tmp_path: Path) -> None:
+    inputs = planted_run(tmp_path, good=True)
+    pairs = [replace(p, annotator=f"person-{i % 5}") for i, p in enumerate(read_preferences(inputs["preferences"]))]
+    write_preferences(inputs["preferences"], pairs)
+    execute(SPEC, ReportConfig(), inputs, {"report": tmp_path / "report.html"})
+    assert "5 annotators; 5 of them voted for both" in (tmp_path / "report.html").read_text()
 
 
 def test_pictures_stay_within_their_budget(tmp_path: Path) -> None:

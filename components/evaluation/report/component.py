@@ -25,7 +25,7 @@ def report(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "report@3",
+        "report@4",
         config,
         inputs={
             "train": train,

@@ -13,6 +13,7 @@ from likeness.core.artifact import ArtifactKind, read_lineage
 from likeness.core.config import Config
 from likeness.core.io import read_json
 from likeness.core.step import Metrics, StepSpec
+from likeness.steps.mine_preferences import QUARANTINE
 
 _DOCS_BYTES = 300_000  # a larger data contract is left out of the page, not cut in the middle
 
@@ -91,14 +92,16 @@ def _preferences(preferences: Path, models: dict[str, Path]) -> str:
 
     found = [pair for fold in ("reward", "judge") for pair in read_preferences(preferences, fold)]
     pairs = Counter(f"{pair.kind}, for the {pair.fold}" for pair in found)
-    people = {pair.annotator for pair in found} - {None}
+    people = [{p.annotator for p in found if p.fold == fold} - {None} for fold in ("reward", "judge")]
+    file = preferences / QUARANTINE
+    apart = Counter(str(one["reason"]) for one in read_json(file)) if file.is_file() else Counter()
     records: dict[str, Any] = {name: read_json(folder / "reliability.json") for name, folder in models.items()}
-    return sections.preferences(pairs, len(people), records)
+    return sections.preferences(pairs, (len(people[0] | people[1]), len(people[0] & people[1])), apart, records)
 
 
 SPEC = StepSpec(
     name="report",
-    version="3",
+    version="4",
     category="evaluation",
     config=ReportConfig,
     run=report,

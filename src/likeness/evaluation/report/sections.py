@@ -115,20 +115,51 @@ def data(facts: Mapping[str, int], licences: Mapping[str, int], quarantine: Mapp
     return section("Data", f'<div class="two"><div>{left}</div><div>{right}</div></div>', page if docs else "")
 
 
-def preferences(pairs: Mapping[str, int], annotators: int, models: Mapping[str, Mapping[str, Any]]) -> str:
-    """Where the taste came from, and how well reward and judge know it on pairs they never saw."""
+def preferences(
+    pairs: Mapping[str, int],
+    annotators: tuple[int, int],
+    quarantine: Mapping[str, int],
+    models: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """Where the taste came from, what was set aside, and how well reward and judge know it on pairs they never saw.
+
+    ``annotators``: how many there are, and how many of them voted in both folds.
+    """
     rows = []
     for fold, record in models.items():
         for kind, numbers in record.items():
             span = f"[{numbers['accuracy_low']:.3f}, {numbers['accuracy_high']:.3f}]"
             accuracy = f"{numbers['accuracy']:.3f} <small>{span}</small>"
             error = f"{numbers['calibration_error']:.3f}"
-            rows.append(
-                [escape(fold), escape(kind), accuracy, error, str(numbers["train_pairs"]), str(numbers["pairs"])]
-            )
-    head = ["model", "head", "accuracy on held-out pairs", "calibration error", "training pairs", "test pairs"]
-    note = f'<p class="soft">{annotators} annotators; reward and judge share neither annotators nor pairs.</p>'
-    return section("Preferences", note, counts(pairs), "<br>", table(head, rows))
+            sizes = [str(numbers["train_pairs"]), str(numbers["pairs"])]
+            rows.append([escape(fold), escape(kind), accuracy, error, *sizes, _fooled(numbers.get("attacks", {}))])
+    head = [
+        "model",
+        "head",
+        "accuracy on held-out pairs",
+        "calibration error",
+        "training pairs",
+        "test pairs",
+        "fooled",
+    ]
+    everyone, both = annotators
+    share = f"{both} of them voted for both, on different prompts" if both else "reward and judge share none of them"
+    note = (
+        f'<p class="soft">{everyone} annotators; {share}. Reward and judge share no pairs. Fooled: by the attack that '
+        "fools it most, how often it prefers a picture that earns nothing to an honest one.</p>"
+    )
+    left = f"<h3>Pairs</h3>{counts(pairs)}"
+    right = f"<h3>Set aside, by reason</h3>{counts(quarantine)}" if quarantine else ""
+    return section(
+        "Preferences", note, f'<div class="two"><div>{left}</div><div>{right}</div></div>', "<br>", table(head, rows)
+    )
+
+
+def _fooled(attacks: Mapping[str, Mapping[str, float]]) -> str:
+    if not attacks:
+        return ""
+    worst = max(attacks, key=lambda name: attacks[name]["rate"])
+    return f"{attacks[worst]['rate']:.2f} <small>({escape(worst)})</small>"
 
 
 def provenance(
