@@ -88,6 +88,7 @@ CLAIMS = {
         notes="Tastes, prompts and people as in D11, but 200 users train the model and 48 others are asked, each about "
         "all pairs of 37 prompts; every arm gets the same answer to the same question. The number of users, the batch "
         "and the rate were chosen on seed 0, where a model of eighty users knew no taste from another and no query "
-        "mattered.",
+        "mattered. Seed 0 is among the ten; without it the means are +0.047 and +0.035. On seeds 1 and 4 the model of "
+        "two hundred knows no taste from another either, and all arms are alike.",
     )
 }
