@@ -169,7 +169,7 @@ def retrain(
 
 @app.command()
 def curate(
-    folder: Annotated[Path, typer.Argument(help="Folder of photographs.", readable=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs, Parquet or tars, or a pin.", readable=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write shards, quarantine and contact sheet to.")],
     pack: Annotated[Path | None, typer.Option(help="Face pack, ROOT/models/NAME; the built one by default.")] = None,
 ) -> None:
@@ -178,6 +178,19 @@ def curate(
     from likeness.orchestration.curate import curate as run_curation
 
     typer.echo(run_curation(folder, out, pack or DEFAULT_PACK))
+
+
+@app.command()
+def pin(
+    uri: Annotated[str, typer.Argument(help="s3://BUCKET/PREFIX with pictures, WebDataset tars or Parquet files.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write, which then stands for what is there now.")],
+    endpoint_url: Annotated[str | None, typer.Option(help="Address of a server that is not Amazon's.")] = None,
+    unverified: Annotated[bool, typer.Option("--unverified", help="Accept objects without a checksum.")] = False,
+) -> None:
+    """List an S3 prefix into a folder that `curate` and the step `ingest` read like one of pictures."""
+    from likeness.data.s3 import pin as pin_prefix
+
+    typer.echo(f"{pin_prefix(uri, folder, endpoint_url, unverified=unverified)} objects pinned in {folder}")
 
 
 @app.command()

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from likeness.data.images import ImageError, Reason, decode, decode_bytes, encode_png, normalise
+from likeness.data.images import ImageError, Reason, decode, decode_bytes, encode_png
+from likeness.data.pictures import normalise
 
 RED_LEFT = np.zeros((8, 16, 3), np.uint8)
 RED_LEFT[:, :8, 0] = 255

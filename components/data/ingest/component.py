@@ -11,11 +11,11 @@ def ingest(
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
 ) -> None:
-    """Read every picture below a folder once and set aside, with a reason, what is not usable."""
+    """Read every picture of a folder, Parquet, WebDataset or S3 once; set aside what is not usable, and why."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "ingest@1",
+        "ingest@2",
         config,
         inputs={"photos": photos},
         outputs={"images": images, "quarantine": quarantine},

@@ -1,12 +1,14 @@
 """One way from bytes to pixels, so that boxes, hashes and models all see the same picture.
 
 Pillow rotates by EXIF only when asked, OpenCV only in colour mode, and neither checks the declared size before
-allocating. Everything here does: format by content, size before decoding, EXIF once, 8-bit RGB out.
+allocating. Everything here does: format by content, size before decoding, EXIF once, 8-bit RGB out. What a stored
+picture is made of a file, :mod:`likeness.data.pictures` says.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -16,15 +18,35 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 80_000_000  # below Pillow's own warning; a 8-bit RGB picture of this size takes 240 MB
 _ORIENTATION = 0x0112
-_PLAIN_FORMATS = ("JPEG", "PNG", "WEBP")
-_LOSSY_FORMATS = ("JPEG", "MPO", "AVIF")
-# What Pillow's decoders raise on damaged files, apart from OSError.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BAND = 1 << 18  # pixels converted at a time: a second copy of a whole picture is not needed
+# What Pillow's decoders raise on damaged files.
+DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
 _FOREIGN = {
     b"%!PS": "PostScript",
     b"%PDF": "PDF",
@@ -45,6 +67,9 @@ class Reason(StrEnum):
     UNSUPPORTED_FORMAT = "unsupported_format"
     TOO_MANY_BYTES = "too_many_bytes"
     TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_MUCH_MEMORY = "too_much_memory"
+    TOO_SLOW = "too_slow"
+    CRASHED_DECODER = "crashed_decoder"
     TRUNCATED = "truncated"
     UNDECODABLE = "undecodable"
     DUPLICATE = "duplicate"
@@ -73,43 +98,19 @@ def decode(image: Mapping[str, Any]) -> np.ndarray:
 
 def decode_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels of an image file: (H, W, 3) uint8 RGB, EXIF applied, first frame; see :func:`decode`."""
-    with _quiet():
-        return _pixels(_open(data, max_pixels))
-
-
-def normalise(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, int, int]:
-    """Bytes that every reader shows alike, and their width and height.
-
-    An upright 8-bit RGB JPEG, PNG or WebP keeps its own bytes; anything else is decoded and encoded again, so that
-    orientation, CMYK, 16-bit, palette, alpha and animation are dealt with once: as PNG, or as near-lossless JPEG when
-    the file is lossy already (a turned 12-megapixel photograph as PNG takes 20 MB and seconds).
-
-    Raises:
-        ImageError: the bytes are not a usable picture.
-    """
-    with _quiet():
-        image = _open(data, max_pixels)
-        plain = (
-            image.format in _PLAIN_FORMATS
-            and image.mode == "RGB"
-            and getattr(image, "n_frames", 1) == 1
-            and "transparency" not in image.info
-            and _orientation(image) == 1
-        )
-        pixels = _pixels(image)
-    height, width = pixels.shape[:2]
-    if plain:
-        return data, width, height
-    return (_jpeg(pixels) if image.format in _LOSSY_FORMATS else _png(pixels)), width, height
+    with quiet():
+        return np.array(upright(open_image(data, max_pixels)), dtype=np.uint8)
 
 
 def encode_png(pixels: np.ndarray) -> dict[str, Any]:
     """Image column value of (H, W, 3) uint8 RGB ``pixels``."""
-    return {"bytes": _png(pixels), "path": None}
+    stream = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(stream, "PNG", compress_level=6)
+    return {"bytes": stream.getvalue(), "path": None}
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Pillow's warnings about large or oddly tagged files: what matters becomes an error with a reason."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -117,32 +118,29 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels, "RGB").save(stream, "PNG", compress_level=6)
-    return stream.getvalue()
+def open_image(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """The picture of a file, not decoded yet; its format is told by the content and its declared size is allowed.
 
-
-def _jpeg(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels, "RGB").save(stream, "JPEG", quality=95, subsampling=0)
-    return stream.getvalue()
-
-
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+    Raises:
+        ImageError: it is empty, of another format, larger than ``max_pixels`` or damaged.
+    """
     if not data:
         raise ImageError(Reason.EMPTY, "0 bytes")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(Reason.UNSUPPORTED_FORMAT, _guess(data)) from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(Reason.TOO_MANY_PIXELS, str(error)) from None
-    except _DECODER_ERRORS as error:
-        raise ImageError(Reason.UNDECODABLE, str(error)) from None
+    except Image.DecompressionBombError:
+        raise ImageError(Reason.TOO_MANY_PIXELS, f"declares more than twice {Image.MAX_IMAGE_PIXELS} pixels") from None
+    except MemoryError:
+        raise ImageError(Reason.TOO_MUCH_MEMORY, "its header asks for more than there is") from None
+    except DECODER_ERRORS as error:
+        raise ImageError(Reason.UNDECODABLE, plain_text(error)) from None
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(Reason.TOO_MANY_PIXELS, f"declares {width} x {height}, limit {max_pixels} pixels")
+    if not width or not height:
+        raise ImageError(Reason.UNDECODABLE, f"declares {width} x {height} pixels")
     return image
 
 
@@ -155,33 +153,74 @@ def _guess(data: bytes) -> str:
     return f"not one of {', '.join(FORMATS)}"
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except (*_DECODER_ERRORS, TypeError):
-        return 1  # a damaged EXIF block says nothing about the pixels
+def plain_text(error: Exception) -> str:
+    """What a decoder says of a file, without addresses in memory, so that the same file always has the same detail."""
+    return re.sub(r"0x[0-9a-f]{6,}", "0x…", str(error)) or type(error).__name__
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 for none, an unknown one, or a damaged EXIF block, which tells nothing."""
     try:
-        image.load()
-        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-        return np.array(_to_rgb(upright), dtype=np.uint8)
-    except _DECODER_ERRORS as error:
-        text = str(error)
+        value = int(image.getexif().get(_ORIENTATION, 1))
+    except (*DECODER_ERRORS, MemoryError):
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise ImageError(Reason.TOO_MUCH_MEMORY, "decoding took more than there is") from None
+    except DECODER_ERRORS as error:
+        text = plain_text(error)
         truncated = "truncated" in text or "unexpected end" in text.lower()
         raise ImageError(Reason.TRUNCATED if truncated else Reason.UNDECODABLE, text) from None
 
 
+def load(image: Image.Image) -> None:
+    """Decode ``image``; raises ImageError when the file is damaged or cut off."""
+    with _decoding():
+        image.load()
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """``image`` decoded, as 8-bit RGB, turned as its EXIF orientation says; the argument is used up.
+
+    Raises:
+        ImageError: the file is damaged or cut off.
+    """
+    load(image)
+    turn = _TURNS.get(orientation(image))
+    with _decoding():
+        rgb = _to_rgb(image)
+        if rgb is not image:
+            image.close()  # its pixels are not needed while the others are turned
+        return rgb if turn is None else rgb.transpose(turn)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16-bit scaled (Pillow's own conversion clips), transparency laid on white."""
-    if image.mode.startswith("I"):
-        # 16-bit greyscale arrives as I;16 (or I): keep the high byte.
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    """8-bit RGB of a decoded picture, a band of rows at a time."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed white")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+    width, height = image.size
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        rgb.paste(_band_to_rgb(image.crop((0, top, width, min(top + rows, height)))), (0, top))
+    return rgb
+
+
+def _band_to_rgb(band: Image.Image) -> Image.Image:
+    """16-bit scaled (Pillow's own conversion clips), transparency laid on white."""
+    if band.mode.startswith("I"):
+        # 16-bit greyscale arrives as I;16 (or I): keep the high byte.
+        return Image.fromarray((np.asarray(band).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if band.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in band.info:
+        rgba = band.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return band.convert("RGB")

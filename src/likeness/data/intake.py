@@ -1,176 +1,228 @@
-"""A folder of files as the world leaves it, turned into image rows and a list of what was set aside, and why."""
+"""A picture set as the world leaves it, turned into image rows and a list of what was set aside, and why.
+
+The unit of work is a :class:`Task`: some files of a store, or one container. :func:`run_task` reads it, picture by
+picture, into shards of its own and a report; which process does so, and when, makes no difference to either.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from likeness.core.errors import InputError
-from likeness.core.io import digest_bytes
-from likeness.data.detections import SCHEMA as DETECTION_SCHEMA
-from likeness.data.images import ImageError, Reason, normalise
-from likeness.data.shards import IMAGE, infer_schema
+from likeness.core.io import INCOMPLETE, digest_bytes, digest_file, publish, write_json
+from likeness.data.containers.base import CONTAINERS, Contents, Entry
+from likeness.data.exif import EXIF
+from likeness.data.images import ImageError, Reason
+from likeness.data.metadata import GIVEN, OWN
+from likeness.data.pictures import Limits, read_picture
+from likeness.data.shards import IMAGE, ShardWriter
+from likeness.data.stores import open_store
 
-METADATA = "metadata.jsonl"
 ID_LENGTH = 16  # hex digits of the file's SHA-256: 64 bits, collisions are out of reach below 10^8 files
-# Columns that this and later steps write.
-_OWN = {"image", "id", "width", "height", "rules", "reasons", "caption", "subject_caption", "subject", "token"}
-_OWN |= set(DETECTION_SCHEMA.names)
-_TEXT = ("person", "licence", "source")
 QUARANTINE_SCHEMA = pa.schema([("file_name", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+BASE_SCHEMA = pa.schema(
+    [
+        ("image", IMAGE),
+        ("id", pa.string()),
+        ("file_name", pa.string()),
+        ("person", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("licence", pa.string()),
+        ("source", pa.string()),
+        ("consent", pa.string()),
+        ("sha256", pa.string()),
+        ("format", pa.string()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("original_bytes", pa.int64()),
+        ("exif", EXIF),
+        ("exif_dropped", pa.list_(pa.string())),
+    ]
+)
+WHOLE = -1  # the number under which a container as a whole is skipped
+_SHARD_BYTES = 500_000_000
+_RENAMED = "given_"
 
 
-def list_files(folder: Path) -> list[str]:
-    """Relative POSIX names of all files below ``folder``, sorted; hidden ones and the metadata file left out.
+@dataclass(frozen=True)
+class Settings:
+    """What holds for every picture of a run; see IngestConfig."""
 
-    Raises:
-        InputError: the folder, or one below it, is missing or cannot be listed.
+    limits: Limits = field(default_factory=Limits)
+    person_from: Literal["metadata", "folder"] = "metadata"
+    licence: str = "unknown"
+    source: str = "unknown"
+    rows_per_shard: int = 1000
+    image_column: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Number ``index`` of a run: ``names`` of the store at ``folder``, or the one container of that ``kind``.
+
+    ``pins``: what the store has to know of them. ``metadata``: rows of the metadata files about ``names``. ``columns``:
+    extra columns of all files' metadata. ``skip``: number of a picture, or WHOLE, to reason and detail, for what an
+    earlier attempt did not survive.
     """
 
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"cannot list {error.filename}: {error.strerror}",
-            remedy="give the path of a folder of pictures that you may read",
-        )
-
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        visible = [name for name in files if not name.startswith((".", "_"))]
-        found += [Path(parent, name).relative_to(folder).as_posix() for name in visible]
-    return sorted(name for name in found if name != METADATA)
+    index: int
+    folder: str
+    names: list[str]
+    kind: str | None = None
+    pins: Mapping[str, list[Any]] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    columns: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    skip: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
 
-def _printable(name: str) -> str:
-    """A file name as text; bytes that are not UTF-8 become replacement characters."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def printable(name: str) -> str:
+    """A file name as text; bytes that are not UTF-8 become ``\\xNN``, so that two names stay two."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def read_metadata(folder: Path) -> dict[str, dict[str, Any]]:
-    """Rows of ``metadata.jsonl`` by file name; empty when there is none.
+def report_file(parts: Path, index: int) -> Path:
+    """Where the report of a task is, once the task is complete."""
+    return parts / f"{index:05d}.json"
 
-    Raises:
-        InputError: a line is not a JSON object with ``file_name``, names a file twice, or uses a column of ours.
+
+def run_task(task: Task, settings: Settings, parts: Path, at: Callable[[int], None]) -> None:
+    """Read ``task`` into ``parts``: shards ``INDEX-NNN.parquet`` and then its report.
+
+    ``at`` is called with a picture's number before its bytes are decoded, and with WHOLE after.
     """
-    file = folder / METADATA
-    if not file.is_file():
-        return {}
-    rows: dict[str, dict[str, Any]] = {}
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {file}: {error}", remedy="save it as UTF-8 that you may read") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            row = _metadata_row(line, f"{file}, line {number}")
-            name = row.pop("file_name")
-            if name in rows:
-                raise InputError(f"{file}, line {number}: '{name}' is named twice", remedy="remove one of the lines")
-            rows[name] = row
-    return rows
+    reader = _Reader(task, settings, at)
+    shards: list[dict[str, Any]] = []
+    with reader.contents(parts) as contents:
+        schema = pa.schema([*BASE_SCHEMA, *_extra(contents.columns).values()])
+        rows = reader.rows(contents)
+        row = next(rows, None)
+        while row is not None or not shards:
+            final = parts / f"{task.index:05d}-{len(shards):03d}.parquet"
+            temporary = final.with_name(f"{final.name}.{os.getpid()}{INCOMPLETE}")
+            with ShardWriter(temporary, schema) as writer:
+                while row is not None and writer.rows < settings.rows_per_shard and writer.size < _SHARD_BYTES:
+                    writer.add(row)
+                    row = next(rows, None)
+            publish(temporary, final)
+            shards.append({"file": final.name, "rows": writer.rows, "sha256": digest_file(final)})
+    report = {
+        "pictures": reader.pictures,
+        "shards": shards,
+        "ids": list(reader.first.items()),
+        "quarantine": reader.quarantine,
+    }
+    write_json(report_file(parts, task.index), report)
 
 
-def _metadata_row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON: {error}", remedy="write one JSON object a line") from None
-    if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-        raise InputError(f"{where} has no text 'file_name'", remedy='write {"file_name": "a.png", …} on every line')
-    taken = sorted(set(row) & _OWN)
-    if taken:
-        raise InputError(f"{where} sets {', '.join(taken)}, which the steps write", remedy="rename those keys")
-    return row
+def _extra(columns: pa.Schema) -> dict[str, pa.Field]:
+    """Columns beside ours by the name they come with; one that clashes with a column of a step is renamed."""
+    taken = OWN | {"file_name"}
+    names = {name: f"{_RENAMED}{name}" if name in taken else name for name in columns.names if name not in GIVEN}
+    fields: dict[str, pa.Field] = {}
+    for field_ in columns:
+        name = names.get(field_.name)
+        if name is not None and name not in {known.name for known in fields.values()}:
+            fields[field_.name] = pa.field(name, field_.type)
+    return fields
 
 
-def image_schema(metadata: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
-    """Columns of an image row; keys of the metadata that we do not know follow, with their own types.
+class _Reader:
+    """Turns entries into rows; ``quarantine`` and ``first`` (id to name of the kept) fill while rows are consumed."""
 
-    Raises:
-        InputError: a key holds values of different types.
-    """
-    fields = [("image", IMAGE), ("id", pa.string()), ("file_name", pa.string()), ("person", pa.string())]
-    fields += [("width", pa.int32()), ("height", pa.int32()), ("licence", pa.string()), ("source", pa.string())]
-    schema = pa.schema(fields)
-    try:
-        extra = infer_schema([{k: v for k, v in row.items() if k not in _TEXT} for row in metadata.values()], ())
-    except pa.ArrowException as error:
-        raise InputError(
-            f"{METADATA}: a key holds values of different types: {error}", remedy="give each key one type"
-        ) from None
-    for column in extra:
-        schema = schema.append(column)
-    return schema
+    def __init__(self, task: Task, settings: Settings, at: Callable[[int], None]) -> None:
+        self.task, self.settings, self._at = task, settings, at
+        self.pictures = 0
+        self.first: dict[str, str] = {}
+        self.quarantine: list[tuple[str, str, str]] = []
+        self._store = open_store(Path(task.folder), task.pins)
 
-
-@dataclass
-class Intake:
-    """Reads files one by one; ``quarantine`` fills while :meth:`rows` is consumed."""
-
-    folder: Path
-    metadata: Mapping[str, Mapping[str, Any]]
-    max_pixels: int
-    max_bytes: int
-    person_from: Literal["metadata", "folder"]
-    licence: str
-    source: str
-    quarantine: list[dict[str, str]] = field(default_factory=list)
-
-    def rows(self, names: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """One image row per usable file, in the order of ``names``."""
-        first: dict[str, str] = {}
-        for name in names:
+    @contextmanager
+    def contents(self, spool: Path) -> Iterator[Contents]:
+        """What the task is about; a container that cannot be opened holds nothing and is set aside."""
+        if self.task.kind is None:
+            yield Contents(self.task.columns, self._files())
+            return
+        name = self.task.names[0]
+        with ExitStack() as stack:
             try:
-                row = self._row(name)
-                if row["id"] in first:
-                    raise ImageError(Reason.DUPLICATE, f"same bytes as {first[row['id']]}")
+                self._refuse_skipped(WHOLE)
+                file = stack.enter_context(self._store.local(name, spool))
+                contents = CONTAINERS.get(self.task.kind).open(file, self.settings.image_column)
             except ImageError as error:
                 self._set_aside(name, error)
-                continue
-            first[row["id"]] = row["file_name"]
-            yield row
+                contents = Contents(pa.schema([]), iter(()))
+            yield contents
 
-    def missing(self, names: Iterable[str]) -> None:
-        """Quarantine what the metadata names but the folder lacks."""
-        for name in sorted(set(self.metadata) - set(names)):
-            self._set_aside(name, ImageError(Reason.MISSING, f"named in {METADATA} only"))
+    def _files(self) -> Iterator[Entry]:
+        for name in self.task.names:
+            yield Entry(name, partial(self._store.read, name), self.task.metadata.get(name, {}))
 
-    def _set_aside(self, name: str, error: ImageError) -> None:
-        self.quarantine.append({"file_name": _printable(name), "reason": error.reason, "detail": error.detail})
+    def rows(self, contents: Contents) -> Iterator[dict[str, Any]]:
+        """One row for each usable picture, in order."""
+        extra = {key: column.name for key, column in _extra(contents.columns).items()}
+        entries = iter(contents.entries)
+        while True:
+            try:
+                entry = next(entries, None)
+            except ImageError as error:  # the rest of a container cannot be read
+                self._set_aside(self.task.names[0], error)
+                return
+            if entry is None:
+                return
+            name = entry.name if self.task.kind is None else f"{self.task.names[0]}/{entry.name}"
+            number, self.pictures = self.pictures, self.pictures + 1
+            try:
+                yield self._row(entry, number, printable(name), extra)
+            except ImageError as error:
+                self._set_aside(name, error)
 
-    def _row(self, name: str) -> dict[str, Any]:
-        data = self._read(self.folder / name)
-        content, width, height = normalise(data, self.max_pixels)
-        given = dict(self.metadata.get(name, {}))
-        person = given.pop("person", None)
-        if self.person_from == "folder":
-            person = name.split("/")[0] if "/" in name else None
+    def _row(self, entry: Entry, number: int, name: str, extra: Mapping[str, str]) -> dict[str, Any]:
+        self._refuse_skipped(number)
+        data = entry.read(self.settings.limits.file_bytes)
+        digest = digest_bytes(data)
+        if digest[:ID_LENGTH] in self.first:
+            raise ImageError(Reason.DUPLICATE, f"same bytes as {self.first[digest[:ID_LENGTH]]}")
+        self._at(number)
+        picture = read_picture(data, self.settings.limits)
+        self._at(WHOLE)
+        self.first[digest[:ID_LENGTH]] = name
+        given = entry.given
+        person = given.get("person")
+        if self.settings.person_from == "folder":
+            person = entry.name.split("/")[0] if "/" in entry.name else None
+        consent = given.get("consent")
         return {
-            "image": {"bytes": content, "path": None},
-            "id": digest_bytes(data)[:ID_LENGTH],
-            "file_name": _printable(name),
-            "person": None if person is None else str(person),
-            "width": width,
-            "height": height,
-            "licence": str(given.pop("licence", None) or self.licence),
-            "source": str(given.pop("source", None) or self.source),
-            **given,
+            "image": {"bytes": picture.content, "path": None},
+            "id": digest[:ID_LENGTH],
+            "file_name": name,
+            "person": None if person is None else printable(str(person)),
+            "width": picture.width,
+            "height": picture.height,
+            "licence": str(given.get("licence") or self.settings.licence),
+            "source": str(given.get("source") or self.settings.source),
+            "consent": None if consent is None else str(consent),
+            "sha256": digest,
+            "format": picture.format,
+            "original_width": picture.original_width,
+            "original_height": picture.original_height,
+            "original_bytes": len(data),
+            "exif": picture.exif,
+            "exif_dropped": picture.exif_dropped,
+            **{column: given.get(key) for key, column in extra.items()},
         }
 
-    def _read(self, file: Path) -> bytes:
-        try:
-            status = file.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(Reason.UNREADABLE, "not a regular file")
-            if status.st_size > self.max_bytes:
-                raise ImageError(Reason.TOO_MANY_BYTES, f"{status.st_size} bytes, limit {self.max_bytes}")
-            return file.read_bytes()
-        except OSError as error:
-            raise ImageError(Reason.UNREADABLE, str(error.strerror)) from None
+    def _refuse_skipped(self, number: int) -> None:
+        if number in self.task.skip:
+            reason, detail = self.task.skip[number]
+            raise ImageError(Reason(reason), detail)
+
+    def _set_aside(self, name: str, error: ImageError) -> None:
+        self.quarantine.append((printable(name), str(error.reason), error.detail))

@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _BATCH = 64
 _ROW_GROUP = 100  # the Hugging Face viewer and streaming readers fetch whole row groups
+_GROUP_BYTES = 8_000_000
 _METADATA = b"huggingface"
 
 
@@ -49,14 +50,59 @@ def write_shards(
         file = folder / f"data-{len(shards):05d}.parquet"
         write_table(file, pa.Table.from_pylist([dict(row) for row in chunk], schema=schema))
         shards.append({"file": file.name, "rows": len(chunk), "sha256": digest_file(file)})
-    total = sum(shard["rows"] for shard in shards)
-    write_json(folder / MANIFEST, {"rows": total, "columns": schema.names, "shards": shards})
+    write_manifest(folder, schema.names, shards)
 
 
 def write_table(file: Path, table: pa.Table) -> None:
     """Write one Parquet file with fixed settings, so that equal tables give equal bytes."""
-    coded = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP, use_dictionary=coded, version="2.6")
+    with _writer(file, table.schema) as writer:
+        writer.write_table(table, row_group_size=_ROW_GROUP)
+
+
+def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    coded = [field.name for field in schema if pa.types.is_string(field.type)]
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=coded, version="2.6")
+
+
+class ShardWriter:
+    """One shard, written row group by row group: neither its rows nor its bytes are held until it is complete.
+
+    A group ends at 100 rows, or earlier when its pictures reach 8 MB. ``size``: bytes of the pictures so far.
+    """
+
+    def __init__(self, file: Path, schema: pa.Schema) -> None:
+        self.rows = self.size = 0
+        self._schema = with_features(schema)
+        self._writer = _writer(file, self._schema)
+        self._group: list[dict[str, Any]] = []
+        self._held = 0
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            self._flush()
+        self._writer.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row whose ``image`` is ``{"bytes": …, "path": …}``."""
+        self._group.append(dict(row))
+        size = len(row["image"]["bytes"])
+        self.rows, self.size, self._held = self.rows + 1, self.size + size, self._held + size
+        if len(self._group) == _ROW_GROUP or self._held >= _GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._group:
+            self._writer.write_table(pa.Table.from_pylist(self._group, schema=self._schema))
+        self._group, self._held = [], 0
+
+
+def write_manifest(folder: Path, columns: Sequence[str], shards: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``manifest.json``; a shard is its ``file``, ``rows`` and ``sha256``."""
+    rows = sum(shard["rows"] for shard in shards)
+    write_json(folder / MANIFEST, {"rows": rows, "columns": list(columns), "shards": list(shards)})
 
 
 def infer_schema(rows: Sequence[Mapping[str, Any]], image_columns: Sequence[str] = ("image",)) -> pa.Schema:

@@ -18,7 +18,7 @@ from likeness.core.seeds import derive_seed
 from likeness.core.step import Metrics, StepSpec
 from likeness.data.bad_pictures import MAKERS
 from likeness.data.images import encode_png
-from likeness.data.intake import METADATA
+from likeness.data.metadata import METADATA
 from likeness.models.embedded.corpus import RESERVED, people
 from likeness.models.embedded.portraits import IMAGE_SIZE, LICENCE, Portrait, draw_person, render
 

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from likeness.core.io import digest_bytes
-from likeness.data.images import ImageError, decode_bytes, normalise
+from likeness.data.images import ImageError, decode_bytes
+from likeness.data.pictures import normalise
 from likeness.data.shards import iter_rows, read_manifest
 from likeness.preferences.votes.ballot import Fault
 

@@ -1,0 +1,1 @@
+"""Plug-point ``container``: files that hold many pictures. Each module brings one kind."""
