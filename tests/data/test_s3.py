@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import tarfile
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,28 +18,13 @@ from likeness.core.step import Metrics, execute
 from likeness.data.s3 import S3Store, _md5_of_parts, pin
 from likeness.data.shards import read_rows
 from likeness.steps.ingest import SPEC, IngestConfig
-from radosgw import ACCESS, SECRET, missing, radosgw
+from radosgw import missing
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(missing()), reason=f"no S3 server here: {', '.join(missing())} not installed (Ceph)"),
 ]
 PART = 5 << 20
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder, radosgw(Path(folder)) as address:
-        os.environ.update(AWS_ACCESS_KEY_ID=ACCESS, AWS_SECRET_ACCESS_KEY=SECRET)
-        yield address
-
-
-@pytest.fixture
-def bucket(server: str, request: pytest.FixtureRequest) -> Any:
-    name = "b" + hashlib.md5(request.node.name.encode()).hexdigest()[:20]
-    client = boto3.client("s3", endpoint_url=server, region_name="us-east-1")
-    client.create_bucket(Bucket=name)
-    return boto3.resource("s3", endpoint_url=server, region_name="us-east-1").Bucket(name)
 
 
 def png(seed: int, side: int = 24) -> bytes:
@@ -78,7 +58,7 @@ def run(photos: Path, out: Path, **config: object) -> Metrics:
     return execute(SPEC, IngestConfig(**config), {"photos": photos}, outputs)
 
 
-def test_a_prefix_gives_the_rows_that_its_files_give_in_a_folder(bucket: Any, server: str, tmp_path: Path) -> None:
+def test_a_prefix_gives_the_rows_that_its_files_give_in_a_folder(bucket: Any, s3_server: str, tmp_path: Path) -> None:
     big = tar(**{f"{n:03d}__png": png(n, 600) for n in range(9)}, **{"000__json": b'{"person": "ada"}'})
     files = {
         "a.png": png(100),
@@ -99,7 +79,7 @@ def test_a_prefix_gives_the_rows_that_its_files_give_in_a_folder(bucket: Any, se
     bucket.put_object(Key="set/.hidden/x.png", Body=png(1))
     bucket.put_object(Key="setter/other.png", Body=png(2))
     assert len(big) > PART
-    assert pin(f"s3://{bucket.name}/set", tmp_path / "pin", server) == len(files) + 2
+    assert pin(f"s3://{bucket.name}/set", tmp_path / "pin", s3_server) == len(files) + 2
     for name in ("local", "pin"):
         run(tmp_path / name, tmp_path / "out" / name, workers=2)
     for port in ("images", "quarantine"):
@@ -109,42 +89,42 @@ def test_a_prefix_gives_the_rows_that_its_files_give_in_a_folder(bucket: Any, se
     assert sum(row["file_name"].startswith("more.tar/") for row in rows) == 9
 
 
-def test_what_changed_since_it_was_pinned_stops_the_run(bucket: Any, server: str, tmp_path: Path) -> None:
+def test_what_changed_since_it_was_pinned_stops_the_run(bucket: Any, s3_server: str, tmp_path: Path) -> None:
     bucket.put_object(Key="p/a.png", Body=png(1))
     bucket.put_object(Key="p/b.png", Body=png(2))
-    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", server)
+    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", s3_server)
     before = digest_path(tmp_path / "pin")
     bucket.put_object(Key="p/b.png", Body=png(3))
     with pytest.raises(InputError, match=r"(?s)p/b\.png is not what was pinned.*pin the prefix again"):
         run(tmp_path / "pin", tmp_path / "out")
-    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", server)
+    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", s3_server)
     assert digest_path(tmp_path / "pin") != before
     assert run(tmp_path / "pin", tmp_path / "out")["images"] == 2
 
 
 def test_a_wrong_key_or_address_is_named_with_a_remedy(
-    bucket: Any, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Any, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="nothing at"):
-        pin(f"s3://{bucket.name}/nowhere", tmp_path / "pin", server)
+        pin(f"s3://{bucket.name}/nowhere", tmp_path / "pin", s3_server)
     with pytest.raises(InputError, match="not an S3 address"):
-        pin(str(tmp_path), tmp_path / "pin", server)
+        pin(str(tmp_path), tmp_path / "pin", s3_server)
     with pytest.raises(InputError, match=r"(?s)nobucket.*pin the prefix again"):
-        pin("s3://nobucket/a", tmp_path / "pin", server)
+        pin("s3://nobucket/a", tmp_path / "pin", s3_server)
     from likeness.data import s3
 
     s3._client.cache_clear()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(InputError, match="credentials"):
-        pin(f"s3://{bucket.name}/a", tmp_path / "pin", server)
+        pin(f"s3://{bucket.name}/a", tmp_path / "pin", s3_server)
     s3._client.cache_clear()
     assert not (tmp_path / "pin").exists()
 
 
-def test_bytes_that_do_not_agree_with_the_checksum_are_refused(bucket: Any, server: str, tmp_path: Path) -> None:
+def test_bytes_that_do_not_agree_with_the_checksum_are_refused(bucket: Any, s3_server: str, tmp_path: Path) -> None:
     """The pin of one object, with the size of another of equal ETag: what arrives is not what was pinned."""
     bucket.put_object(Key="p/a.tar", Body=tar(a__png=png(1)))
-    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", server)
+    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", s3_server)
     store = S3Store(tmp_path / "pin")
     whole = store.read("a.tar", 10**9)
     short = {"a.tar": [store.pins(["a.tar"])["a.tar"][0], len(whole) - 1, store.pins(["a.tar"])["a.tar"][2]]}
@@ -158,11 +138,11 @@ def test_bytes_that_do_not_agree_with_the_checksum_are_refused(bucket: Any, serv
 
 
 def test_a_killed_download_goes_on_at_the_byte_where_it_stopped(
-    bucket: Any, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Any, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = np.random.default_rng(0).bytes(20 << 20)
     in_parts(bucket, "p/big.tar", data)
-    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", server)
+    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", s3_server)
     store = S3Store(tmp_path / "pin")
     with store.local("big.tar", tmp_path) as file:
         assert file.read_bytes() == data
@@ -189,7 +169,7 @@ def test_the_etag_of_parts_is_computed_as_the_server_does(bucket: Any) -> None:
     assert etag == f"{_md5_of_parts(iter([data]), PART)}-3"
 
 
-def test_an_object_of_parts_of_unusual_size_needs_the_users_word(bucket: Any, server: str, tmp_path: Path) -> None:
+def test_an_object_of_parts_of_unusual_size_needs_the_users_word(bucket: Any, s3_server: str, tmp_path: Path) -> None:
     upload = bucket.Object("p/a.png").initiate_multipart_upload()
     whole = png(5, 1700)
     cut = PART + 4321
@@ -198,9 +178,9 @@ def test_an_object_of_parts_of_unusual_size_needs_the_users_word(bucket: Any, se
         for n, body in enumerate((whole[:cut], whole[cut:]), 1)
     ]
     upload.complete(MultipartUpload={"Parts": done})
-    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", server)
+    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", s3_server)
     with pytest.raises(InputError, match="checksum"):
         run(tmp_path / "pin", tmp_path / "out")
-    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", server, unverified=True)
+    pin(f"s3://{bucket.name}/p/", tmp_path / "pin", s3_server, unverified=True)
     assert json.loads((tmp_path / "pin/s3.json").read_text())["unverified"] is True
     assert run(tmp_path / "pin", tmp_path / "out")["images"] == 1
