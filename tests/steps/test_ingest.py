@@ -6,6 +6,8 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -136,6 +138,85 @@ def test_an_unreadable_folder_below_is_named(photos: Path, tmp_path: Path) -> No
             run(photos, tmp_path / "out")
     finally:
         (photos / "ada").chmod(0o755)
+
+
+def test_what_is_known_of_each_file_is_in_its_row(photos: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x013B] = 6, "Camera", "A. Person"
+    exif[0x8825] = {1: "N", 2: (52.0, 31.0, 12.0)}
+    Image.fromarray(PIXELS).save(photos / "_DSC0001.JPG", exif=exif.tobytes())
+    (photos / "metadata.jsonl").write_text('{"file_name": "_DSC0001.JPG", "consent": "form-12"}')
+    run(photos, tmp_path / "out")
+    rows = {row["file_name"]: row for row in read_rows(tmp_path / "out" / "images")}
+    row, data = rows["_DSC0001.JPG"], (photos / "_DSC0001.JPG").read_bytes()
+    assert (row["sha256"], row["id"]) == (digest_bytes(data), digest_bytes(data)[:16])
+    assert (row["format"], row["original_bytes"], row["consent"]) == ("JPEG", len(data), "form-12")
+    assert (row["original_width"], row["original_height"], row["width"], row["height"]) == (30, 20, 20, 30)
+    assert {name: value for name, value in row["exif"].items() if value is not None} == {
+        "make": "Camera",
+        "orientation": 6,
+    }
+    assert row["exif_dropped"] == ["Artist", "GPSInfo", "GPSLatitude", "GPSLatitudeRef"]
+    assert (rows["b.png"]["consent"], rows["b.png"]["exif"], rows["b.png"]["exif_dropped"]) == (None, None, [])
+
+
+@pytest.mark.slow
+def test_an_imagefolder_is_read_as_datasets_reads_it(tmp_path: Path) -> None:
+    for kind in ("jsonl", "csv", "parquet"):
+        root = tmp_path / kind
+        for folder in ("train", "test"):
+            rows = [{"file_name": f"{n}.png", "label": f"{folder} {n}", "size": n / 2} for n in range(3)]
+            for number, row in enumerate(rows):
+                save(root / folder / row["file_name"], np.roll(PIXELS, number + 3 * (folder == "test"), 0))
+            table = pa.Table.from_pylist(rows)
+            if kind == "jsonl":
+                (root / folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+            elif kind == "csv":
+                pa.csv.write_csv(table, root / folder / "metadata.csv")
+            else:
+                pq.write_table(table, root / folder / "metadata.parquet")
+        run(root, tmp_path / "out" / kind)
+        ours = {row["label"]: row for row in read_rows(tmp_path / "out" / kind / "images")}
+        loaded = datasets.load_dataset("imagefolder", data_dir=str(root), cache_dir=str(tmp_path / "cache" / kind))
+        theirs = [row for split in loaded.values() for row in split]
+        assert len(theirs) == len(ours) == 6
+        for row in theirs:
+            assert ours[row["label"]]["size"] == row["size"]
+            np.testing.assert_array_equal(decode(ours[row["label"]]["image"]), np.asarray(row["image"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_the_number_of_workers_changes_no_byte(workers: int, tmp_path: Path) -> None:
+    """With duplicates across tasks, files that are no pictures, and containers of different columns."""
+    folder = tmp_path / "photos"
+    for number in range(23):
+        save(folder / f"{number:02d}.png", np.roll(PIXELS, number % 15, 0))
+    (folder / "99.jpg").write_bytes(b"")
+    for name, value in (("a", [1, 2]), ("b", [0.5, None])):
+        rows = {
+            "image": [{"bytes": save(tmp_path / "x.png", PIXELS[:, :n]), "path": None} for n in (ord(name) - 90, 9)]
+        }
+        pq.write_table(pa.table({**rows, "age": value, name: ["only here", None]}), folder / f"{name}.parquet")
+    metrics = run(folder, tmp_path / "many", workers=workers, rows_per_shard=4)
+    expected = {"files": 28, "images": 18, "quarantined_duplicate": 9, "quarantined_empty": 1}
+    assert metrics == metrics | expected
+    outputs = {port: tmp_path / "one" / port for port in SPEC.outputs}
+    for path in outputs.values():
+        path.mkdir(parents=True)
+    ingest(IngestConfig(workers=1, rows_per_shard=4), folder, **outputs)
+    for port in SPEC.outputs:
+        assert digest_path(tmp_path / "one" / port) == digest_path(tmp_path / "many" / port)
+    rows = read_rows(tmp_path / "many" / "images")
+    assert [row["age"] for row in rows if row["file_name"].startswith("b.parquet")] == [0.5]
+    duplicates = pq.read_table(tmp_path / "many/quarantine/quarantine.parquet").to_pylist()
+    assert {"file_name": "15.png", "reason": "duplicate", "detail": "same bytes as 00.png"} in duplicates
+
+
+def test_a_limit_that_cannot_be_kept_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs max_memory_mb 800 or more"):
+        IngestConfig(max_bytes=200_000_000)
+    assert IngestConfig(max_bytes=200_000_000, max_memory_mb=800).settings().limits.file_bytes == 200_000_000
 
 
 @pytest.mark.parametrize(
