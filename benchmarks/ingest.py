@@ -3,8 +3,7 @@
     python benchmarks/ingest.py --out benchmarks/results/ingest.json
 
 Photograph-like JPEGs of two megapixels, one in ten of them a PNG with transparency, one in twenty turned and one in
-twenty cut off. Each size runs in a process of its own; memory is the peak of that process and of its largest worker,
-beyond what they took for a set of ten.
+twenty cut off. Each size runs in a process of its own; memory is the peak of that process and of its largest worker.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ import json
 import multiprocessing
 import resource
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -62,6 +63,12 @@ def measure(photos: Path, out: Path, workers: int) -> dict[str, float | str]:
     }
 
 
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call ``function`` in a process of its own; this one stays small, for a child's peak begins with its parent's."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
 def main() -> None:
     """Each size with one worker and with two, printed and written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,10 +79,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
             photos = Path(folder) / f"photos-{size}"
-            write_pictures(photos, size)
+            apart(write_pictures, photos, size)
             for workers in (1, 2):
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    found = pool.apply(measure, (photos, Path(folder) / f"out-{size}-{workers}", workers))
+                found = apart(measure, photos, Path(folder) / f"out-{size}-{workers}", workers)
                 rows.append({"workers": workers, "mb_in": _megabytes(photos), **found})
                 print(json.dumps(rows[-1]))
     if arguments.out:

@@ -206,6 +206,7 @@ def test_our_own_shards_are_a_parquet_data_set_too(tmp_path: Path) -> None:
     assert (second["person"], second["consent"], second["given_sha256"]) == ("ada", "c", first["sha256"])
 
 
+@pytest.mark.slow
 def test_plain_binary_columns_need_a_name_only_when_there_are_several(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     table = pa.table({"jpg": [png(0), None], "n": [1, 2]})
