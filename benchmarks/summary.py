@@ -215,6 +215,19 @@ def voting() -> str:
     )
 
 
+def ingest() -> str:
+    """Cost of the first step as a set grows."""
+    rows = [
+        [row["files"], row["workers"], f"{row['cpu_s']:.1f}", round(row["step_mb"]), round(row["worker_mb"])]
+        for row in result("ingest")["rows"]
+    ]
+    head = ["files", "workers", "CPU-seconds", "peak MB of the step", "peak MB of its largest worker"]
+    return (
+        "## Ingest\n\n`python benchmarks/ingest.py`: two-megapixel JPEGs, a fifth turned, transparent or cut off; "
+        f"the start is included. One worker and two write the same bytes.\n\n{table(head, rows)}"
+    )
+
+
 def reward_heads() -> str:
     """A head on cached features."""
     found = result("reward_heads")
@@ -255,9 +268,8 @@ def claims() -> str:
 
 def page() -> str:
     """The whole page."""
-    return (
-        "\n\n".join([HEAD.strip(), identity(), claims(), goals(), engines(), costs(), reward_heads(), voting()]) + "\n"
-    )
+    parts = [identity(), claims(), goals(), engines(), costs(), reward_heads(), voting(), ingest()]
+    return "\n\n".join([HEAD.strip(), *parts]) + "\n"
 
 
 def main() -> None:

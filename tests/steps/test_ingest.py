@@ -125,6 +125,12 @@ def test_a_folder_without_a_usable_picture_says_what_it_holds(tmp_path: Path) ->
     assert not (tmp_path / "out" / "images").exists()
 
 
+def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InputError, match="it is empty"):
+        run(tmp_path / "photos", tmp_path / "out")
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"(?s)nowhere.*what to do"):
         run(tmp_path / "nowhere", tmp_path / "out")

@@ -71,9 +71,11 @@ def pin(uri: str, folder: Path, endpoint_url: str | None = None, *, unverified: 
 
 @lru_cache(maxsize=1)
 def _client(endpoint_url: str | None) -> Any:
-    import boto3
-    from botocore.config import Config as BotoConfig
-
+    try:
+        import boto3
+        from botocore.config import Config as BotoConfig
+    except ImportError as error:
+        raise InputError(f"pictures on S3 need boto3: {error}", remedy="pip install 'likeness[s3]'") from None
     config = BotoConfig(
         retries={"max_attempts": _ATTEMPTS, "mode": "standard"},
         connect_timeout=10,

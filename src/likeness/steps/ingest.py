@@ -61,6 +61,8 @@ class IngestConfig(Config):
 def ingest(config: IngestConfig, photos: Path, images: Path, quarantine: Path) -> Metrics:
     """Read every picture of a folder, Parquet, WebDataset or S3 once; set aside what is not usable, and why."""
     plan = make_plan(photos, config.rows_per_shard)
+    if not plan.tasks:
+        raise _nothing(photos, Counter(reason for _, reason, _ in plan.set_aside))
     parts = images / "_parts"
     parts.mkdir(parents=True, exist_ok=True)
     waiting = [task for task in plan.tasks if not report_file(parts, task.index).is_file()]
@@ -68,18 +70,22 @@ def ingest(config: IngestConfig, photos: Path, images: Path, quarantine: Path) -
         memory = config.max_memory_mb * 10**6
         run_tasks(waiting, config.settings(), parts, config.workers, memory, config.max_seconds, bar.update)
     result = assemble(parts, images, len(plan.tasks))
-    rows = [*result.quarantine, *((printable(name), reason, detail) for name, reason, detail in plan.set_aside)]
-    columns = list(zip(*rows, strict=True)) or [(), (), ()]
-    write_table(quarantine / "quarantine.parquet", pa.table(list(map(list, columns)), schema=QUARANTINE_SCHEMA))
-    reasons = Counter(reason for _, reason, _ in rows)
+    aside = [(printable(name), reason, detail) for name, reason, detail in plan.set_aside]
+    rows = [dict(zip(QUARANTINE_SCHEMA.names, row, strict=True)) for row in [*result.quarantine, *aside]]
+    write_table(quarantine / "quarantine.parquet", pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+    reasons = Counter(row["reason"] for row in rows)
     kept = row_count(images)
     if not kept:
-        seen = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "it is empty"
-        raise InputError(
-            f"no usable picture in {photos} ({seen})", remedy="give a folder that holds JPEG, PNG or WebP pictures"
-        )
+        raise _nothing(photos, reasons)
     metrics: Metrics = {"files": result.pictures, "images": kept, "quarantined": len(rows)}
     return metrics | {f"quarantined_{reason}": count for reason, count in sorted(reasons.items())}
+
+
+def _nothing(photos: Path, reasons: Counter[str]) -> InputError:
+    seen = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "it is empty"
+    return InputError(
+        f"no usable picture in {photos} ({seen})", remedy="give a folder that holds JPEG, PNG or WebP pictures"
+    )
 
 
 SPEC = StepSpec(
