@@ -29,12 +29,16 @@ faces = typer.Typer(no_args_is_help=True, help="Face packs for photographs.")
 params = typer.Typer(no_args_is_help=True, help="Params files.")
 trainjob = typer.Typer(no_args_is_help=True, help="Fine-tuning as a TrainJob of Kubeflow Trainer v2.")
 show = typer.Typer(no_args_is_help=True, help="What a run has produced.")
+consent = typer.Typer(no_args_is_help=True, help="The consent ledger: who may be used for what, until when.")
 app.add_typer(faces, name="faces")
 app.add_typer(params, name="params")
 app.add_typer(trainjob, name="trainjob")
 app.add_typer(show, name="show")
+app.add_typer(consent, name="consent")
 app.info.help = "Identity-preserving, preference-aligned image generation, from photographs to a registered model."
 
+LedgerArgument = Annotated[Path, typer.Argument(help="Folder of the ledger.")]
+PersonArgument = Annotated[str, typer.Argument(help="The person, as in the pictures' metadata.")]
 ProfileOption = Annotated[str, typer.Option(help="portraits, tiny or production.")]
 ParamsOption = Annotated[Path | None, typer.Option("--params", help="Params file instead of the profile's own.")]
 RootOption = Annotated[Path | None, typer.Option(help="Folder of the artefacts instead of the profile's own.")]
@@ -234,6 +238,53 @@ def faces_photos(out: Annotated[Path, typer.Argument(help="Folder to write them 
     from likeness.models.faces.build.photos import fetch_photos
 
     typer.echo(f"photographs: {fetch_photos(out)}")
+
+
+@consent.command("grant")
+def consent_grant(
+    ledger: LedgerArgument,
+    person: PersonArgument,
+    scope: Annotated[list[str], typer.Option(help="train, evaluate or publish; once for each.")],
+    record: Annotated[str | None, typer.Option("--id", help="Id of the record; a new one by default.")] = None,
+    granted: Annotated[str | None, typer.Option(help="Day or moment, UTC; now by default.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Day or moment from which it no longer holds.")] = None,
+) -> None:
+    """Put a person's consent on record."""
+    from datetime import UTC, datetime
+    from uuid import uuid4
+
+    from likeness.core.config import parse_config
+    from likeness.data.consent import Grant, append
+
+    values = {"id": record or uuid4().hex, "person": person, "scope": scope, "expires": expires}
+    row = parse_config(Grant, values | {"granted": granted or datetime.now(UTC)}, "likeness consent grant")
+    append(ledger, [row])
+    typer.echo(f"granted: {row.id}")
+
+
+@consent.command("withdraw")
+def consent_withdraw(ledger: LedgerArgument, person: PersonArgument) -> None:
+    """Withdraw every consent of a person: the next data version leaves them out."""
+    from datetime import UTC, datetime
+
+    from likeness.data.consent import withdraw
+
+    ids = withdraw(ledger, person, datetime.now(UTC))
+    typer.echo("\n".join(f"withdrawn: {name}" for name in ids) or f"nothing of '{person}' stands in {ledger}")
+
+
+@consent.command("list")
+def consent_list(ledger: LedgerArgument) -> None:
+    """Check the ledger and show every grant."""
+    from likeness.data.consent import read_ledger
+
+    found = read_ledger(ledger)
+    for grant in found.grants.values():
+        until = f"until {grant.expires:%Y-%m-%d}" if grant.expires else "without end"
+        taken = f", withdrawn {found.withdrawn[grant.id]:%Y-%m-%d}" if grant.id in found.withdrawn else ""
+        line = f"{grant.id}  {grant.person}  {'+'.join(grant.scope)}  from {grant.granted:%Y-%m-%d} {until}{taken}"
+        typer.echo(line)
+    typer.echo(f"head {found.head}")
 
 
 @app.command()

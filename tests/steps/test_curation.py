@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import datasets
@@ -10,9 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from likeness.core.errors import InputError, PackError
+from likeness.core.artifact import read_lineage
+from likeness.core.errors import ConfigError, InputError, PackError
 from likeness.core.io import digest_path
 from likeness.core.step import Metrics, StepSpec, execute
+from likeness.data.consent import Grant, append, withdraw
 from likeness.data.images import decode
 from likeness.data.shards import read_rows, write_shards
 from likeness.models.embedded.portraits import FACTORS, IDENTITY, from_record, phrases
@@ -202,3 +205,54 @@ def test_pictures_of_unknown_people_need_a_decision(run: Run, tmp_path: Path) ->
     for choice, count in (("drop", 9), ("train", 18)):
         anonymous.step(SPLIT, captioned, unlabelled=choice)
         assert anonymous.metrics["split"]["train"] == count
+
+
+def test_a_withdrawn_or_expired_consent_leaves_the_next_data_version_without_pixels(run: Run, tmp_path: Path) -> None:
+    ledger, people = tmp_path / "consent", sorted({str(row["person"]) for row in run.rows("ingest/images")} - {"None"})
+    gone, expiring, stays = people[:3]
+    append(
+        ledger,
+        [
+            Grant.model_validate({"id": f"c-{person}", "person": person, "scope": ("train", "evaluate"), **times})
+            for person, times in (
+                (gone, {"granted": "2026-01-01"}),
+                (expiring, {"granted": "2026-01-01", "expires": "2026-06-01"}),
+                (stays, {"granted": "2026-01-01"}),
+            )
+        ],
+    )
+    withdraw(ledger, gone, datetime(2026, 3, 1, tzinfo=UTC))
+    inputs = {
+        "images": run.root / "ingest/images",
+        "detections": run.root / "detect_faces/detections",
+        "consent": ledger,
+    }
+    before, after = Run(tmp_path / "may", {}), Run(tmp_path / "june", {})
+    before.step(FILTER, inputs, **LIMITS, as_of="2026-05-31")
+    after.step(FILTER, inputs, **LIMITS, as_of="2026-06-01")
+    assert {row["person"] for row in before.rows("filter_faces/kept")} == {expiring, stays}
+    assert {row["person"] for row in after.rows("filter_faces/kept")} == {stays}
+    aside = [row for row in after.rows("filter_faces/quarantine") if "consent" in row["rules"]]
+    said = {row["person"]: row["reasons"][0] for row in aside}
+    assert said[gone] == f"consent c-{gone} was withdrawn on 2026-03-01"
+    assert said[expiring] == f"consent c-{expiring} expired on 2026-06-01"
+    assert "nobody known" in said[None]  # the planted bad pictures name nobody
+    assert {row["image"] for row in aside} == {None}
+    page = (after.root / "filter_faces/contact_sheet.html").read_text("utf-8")
+    assert not [row for row in aside if f'alt="{row["file_name"]}"' in page]
+    assert (
+        read_lineage(before.root / "filter_faces/kept")["self"]
+        != read_lineage(after.root / "filter_faces/kept")["self"]
+    )
+
+
+def test_a_ledger_and_its_moment_come_together(run: Run, tmp_path: Path) -> None:
+    append(
+        tmp_path / "consent",
+        [Grant.model_validate({"id": "a", "person": "p", "scope": ["train"], "granted": "2026-01-01"})],
+    )
+    inputs = {"images": run.root / "ingest/images", "detections": run.root / "detect_faces/detections"}
+    with pytest.raises(ConfigError, match="set as_of"):
+        Run(tmp_path, {}).step(FILTER, inputs | {"consent": tmp_path / "consent"}, **LIMITS)
+    with pytest.raises(ConfigError, match="bind consent"):
+        Run(tmp_path, {}).step(FILTER, inputs, **LIMITS, as_of="2026-06-01")

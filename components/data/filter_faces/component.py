@@ -13,14 +13,15 @@ def filter_faces(
     contact_sheet: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    consent: dsl.Input[dsl.Artifact] = None,
 ) -> None:
     """Keep the pictures within all limits, quarantine the others with reasons, and check the data contract."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "filter_faces@1",
+        "filter_faces@2",
         config,
-        inputs={"images": images, "detections": detections},
+        inputs={"images": images, "detections": detections, "consent": consent},
         outputs={"kept": kept, "quarantine": quarantine, "data_docs": data_docs, "contact_sheet": contact_sheet},
         metrics=metrics,
     )

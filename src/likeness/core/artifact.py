@@ -25,6 +25,7 @@ class ArtifactKind(StrEnum):
     DECISION = "decision"  # decision.json of a gate
     REGISTRATION = "registration"  # registration.json
     DOCS = "docs"  # a static HTML site
+    CONSENT = "consent"  # ledger.jsonl: who may be used for what, until when
     HTML = "html"  # one self-contained HTML file
 
     @property

@@ -34,6 +34,7 @@ KFP_CLASS = {
     ArtifactKind.DECISION: "Artifact",
     ArtifactKind.REGISTRATION: "Artifact",
     ArtifactKind.DOCS: "Artifact",
+    ArtifactKind.CONSENT: "Artifact",
 }
 
 

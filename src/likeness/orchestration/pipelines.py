@@ -30,11 +30,11 @@ def node(step: str, name: str | None = None, **bind: str) -> Node:
     return Node(name=name or step, spec=load_step(step), bind=bind)
 
 
-def _curation(photos: str) -> tuple[Node, ...]:
+def _curation(photos: str, **consent: str) -> tuple[Node, ...]:
     return (
         node("ingest", photos=photos),
         node("detect_faces", images="ingest.images", faces="sources.faces"),
-        node("filter_faces", images="ingest.images", detections="detect_faces.detections"),
+        node("filter_faces", images="ingest.images", detections="detect_faces.detections", **consent),
         node("caption", kept="filter_faces.kept"),
         node("split", captioned="caption.captioned"),
     )
@@ -124,12 +124,12 @@ def portraits() -> Pipeline:
 
 
 def production() -> Pipeline:
-    """The same graph on the user's own photographs."""
+    """The same graph on the user's own photographs, of people whose consent is on record."""
     return Pipeline(
         name="production",
         summary="Curate photographs, learn a reward, align a LoRA, evaluate, gate and register it.",
-        sources={"photos": ArtifactKind.PHOTOS, **MODELS},
-        nodes=(*_curation("sources.photos"), *_preferences(), *_alignment(), *_release()),
+        sources={"photos": ArtifactKind.PHOTOS, "consent": ArtifactKind.CONSENT, **MODELS},
+        nodes=(*_curation("sources.photos", consent="sources.consent"), *_preferences(), *_alignment(), *_release()),
     )
 
 

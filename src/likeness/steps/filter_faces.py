@@ -13,8 +13,9 @@ from pydantic import Field
 from tqdm import tqdm
 
 from likeness.core.artifact import ArtifactKind
-from likeness.core.errors import InputError
+from likeness.core.errors import ConfigError, InputError
 from likeness.core.step import Metrics, StepSpec
+from likeness.data.consent import RECORD, RULE, Moment, Scope, read_ledger
 from likeness.data.contact_sheet import render_sheet
 from likeness.data.contract import COLUMNS, MEASURES, check_contract
 from likeness.data.detections import SCHEMA, read_detections
@@ -25,8 +26,14 @@ _MEASURED = [field for field in SCHEMA if field.name not in ("id", "embedding")]
 
 
 class FilterFacesConfig(FaceLimits):
-    """The limits, and how many pictures of each kind the contact sheet shows at most."""
+    """The limits, and how many pictures of each kind the contact sheet shows at most.
 
+    ``as_of``: the moment at which consent must hold, UTC; needed when a ledger is bound. ``consent_scope``: what each
+    person must allow: any picture may end up on either side of the split.
+    """
+
+    as_of: Moment | None = None
+    consent_scope: tuple[Scope, ...] = Field(default=("train", "evaluate"), min_length=1)
     sheet_pictures: int = Field(default=200, ge=1)
     rows_per_shard: int = Field(default=1000, ge=1)
 
@@ -35,21 +42,26 @@ def filter_faces(
     config: FilterFacesConfig,
     images: Path,
     detections: Path,
+    consent: Path | None,
     kept: Path,
     quarantine: Path,
     data_docs: Path,
     contact_sheet: Path,
 ) -> Metrics:
-    """Keep the pictures within all limits, quarantine the others with reasons, and check the data contract."""
+    """Keep the pictures within all limits, quarantine the others with reasons, and check the data contract.
+
+    With a consent ledger, pictures of people who do not allow their use are quarantined too, without their pixels.
+    """
     measured = read_detections(detections)
-    broken = _judge(images, measured, config)
+    objections = _objections(images, consent, config)
+    broken = _judge(images, measured, config, objections)
     rules = Counter(rule for found in broken.values() for rule in found)
     total = row_count(images)
     if len(broken) == total:
         seen = ", ".join(f"{rule} {count}" for rule, count in rules.most_common())
         raise InputError(
             f"all {total} pictures break a limit ({seen})",
-            remedy="loosen those limits under filter_faces, or add pictures",
+            remedy="loosen those limits under filter_faces, add pictures, or see to their consent",
         )
     schema = pa.schema([*read_schema(images), *_MEASURED])
     progress = tqdm(_kept(images, measured, broken), "filter faces", total - len(broken), unit="picture")
@@ -67,14 +79,37 @@ def sheet(kept: Path, quarantine: Path, pictures: int, unread: list[dict[str, An
     rules = Counter(rule for row in iter_rows(quarantine, ["rules"]) for rule in row["rules"])
     return render_sheet(
         islice(iter_rows(kept), pictures),
-        islice(iter_rows(quarantine), pictures),
+        islice((row for row in iter_rows(quarantine) if row["image"] is not None), pictures),
         (row_count(kept), row_count(quarantine)),
         rules,
         unread or (),
     )
 
 
-def _judge(images: Path, measured: Mapping[str, Mapping[str, Any]], limits: FaceLimits) -> dict[str, dict[str, str]]:
+def _objections(images: Path, consent: Path | None, config: FilterFacesConfig) -> dict[str, str]:
+    """Why a picture may not be used, by id, only of those that may not."""
+    if consent is None:
+        if config.as_of is not None:
+            raise ConfigError("filter_faces sets as_of, but no consent ledger is bound", remedy=f"bind {RULE}=FOLDER")
+        return {}
+    if config.as_of is None:
+        raise ConfigError(
+            "a consent ledger is bound, but filter_faces does not say as of when it must hold",
+            remedy='set as_of under filter_faces, such as as_of: "2026-11-01"',
+        )
+    ledger = read_ledger(consent)
+    columns = ["id", "person", *({RECORD} & set(read_schema(images).names))]
+    found = {}
+    for row in iter_rows(images, columns):
+        objection = ledger.objection(row["person"], row.get(RECORD), config.consent_scope, config.as_of)
+        if objection is not None:
+            found[row["id"]] = objection
+    return found
+
+
+def _judge(
+    images: Path, measured: Mapping[str, Mapping[str, Any]], limits: FaceLimits, objections: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
     """Broken limits by image id, only of images that break any."""
     broken = {}
     for row in iter_rows(images, ["id", "file_name"]):
@@ -83,8 +118,8 @@ def _judge(images: Path, measured: Mapping[str, Mapping[str, Any]], limits: Face
                 f"picture {row['file_name']} has no row in the detections",
                 remedy="run detect_faces on these images again",
             )
-        found = broken_rules(measured[row["id"]], limits)
-        if found:
+        objected = {RULE: objections[row["id"]]} if row["id"] in objections else {}
+        if found := objected | broken_rules(measured[row["id"]], limits):
             broken[row["id"]] = found
     return broken
 
@@ -104,20 +139,23 @@ def _quarantined(
         if row["id"] in broken:
             found = broken[row["id"]]
             columns = {field.name: measured[row["id"]][field.name] for field in _MEASURED}
-            yield row | columns | {"rules": list(found), "reasons": list(found.values())}
+            # A face that may not be used is not copied once more, nor shown on the contact sheet.
+            withheld = dict.fromkeys(("image", "box", "keypoints")) if RULE in found else {}
+            yield row | columns | withheld | {"rules": list(found), "reasons": list(found.values())}
 
 
 SPEC = StepSpec(
     name="filter_faces",
-    version="1",
+    version="2",
     category="data",
     config=FilterFacesConfig,
     run=filter_faces,
-    inputs={"images": ArtifactKind.SHARDS, "detections": ArtifactKind.TABLE},
+    inputs={"images": ArtifactKind.SHARDS, "detections": ArtifactKind.TABLE, "consent": ArtifactKind.CONSENT},
     outputs={
         "kept": ArtifactKind.SHARDS,
         "quarantine": ArtifactKind.SHARDS,
         "data_docs": ArtifactKind.DOCS,
         "contact_sheet": ArtifactKind.HTML,
     },
+    optional=frozenset({"consent"}),
 )
