@@ -10,14 +10,31 @@ def gate(
     decision: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    train: dsl.Input[dsl.Dataset] = None,
+    references: dsl.Input[dsl.Dataset] = None,
+    base_model: dsl.Input[dsl.Model] = None,
+    encoder: dsl.Input[dsl.Model] = None,
+    oracle: dsl.Input[dsl.Model] = None,
+    faces: dsl.Input[dsl.Model] = None,
+    judge_faces: dsl.Input[dsl.Model] = None,
 ) -> None:
     """Decide whether the candidate may be registered, with a reason and figures for each rule."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "gate@1",
+        "gate@2",
         config,
-        inputs={"evaluation_result": evaluation_result, "lora": lora},
+        inputs={
+            "evaluation_result": evaluation_result,
+            "lora": lora,
+            "train": train,
+            "references": references,
+            "base_model": base_model,
+            "encoder": encoder,
+            "oracle": oracle,
+            "faces": faces,
+            "judge_faces": judge_faces,
+        },
         outputs={"decision": decision},
         metrics=metrics,
     )

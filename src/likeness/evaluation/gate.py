@@ -198,6 +198,12 @@ def default_rules() -> tuple[Rule, ...]:
     )
 
 
-def decide(reasons: Sequence[Reason], **about: str) -> dict[str, Any]:
+def counted(rule: str, failures: int, text: str) -> Reason:
+    """A rule that is counted rather than measured: it holds when nothing breaks it."""
+    number = float(failures)
+    return Reason(rule, rule, number, number, number, threshold=0.0, passed=failures == 0, text=text)
+
+
+def decide(reasons: Sequence[Reason], **about: Any) -> dict[str, Any]:
     """The content of ``decision.json``, but for its seal."""
     return {"passed": all(r.passed for r in reasons), "reasons": [asdict(r) for r in reasons], **about}

@@ -87,7 +87,14 @@ def _alignment() -> tuple[Node, ...]:
 
 def _release() -> tuple[Node, ...]:
     return (
-        node("gate", evaluation_result="evaluate.evaluation_result", lora="finetune.lora"),
+        node(
+            "gate",
+            evaluation_result="evaluate.evaluation_result",
+            lora="finetune.lora",
+            train="split.train",
+            references="split.references",
+            **{name: f"sources.{name}" for name in MODELS},
+        ),
         node("register", lora="finetune.lora", decision="gate.decision"),
         node(
             "report",

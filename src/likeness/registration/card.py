@@ -10,9 +10,23 @@ from likeness.registration.decision import Decision
 CARD = "MODEL_CARD.md"
 
 
-def licence_lines(licences: Mapping[str, str]) -> list[str]:
-    """One line per ingredient, sorted."""
-    return [f"- {what}: {licence}" for what, licence in sorted(licences.items())] or ["- none recorded"]
+def licence_lines(decision: Mapping[str, Any], licences: Mapping[str, str]) -> list[str]:
+    """One line per part that the gate ruled on in ``decision``, then those of ``licences``, sorted."""
+    lines = [
+        f"- {part['name']}{_pictures(part['count'])}: {part['label'] or 'none stated'} "
+        f"({_granted(part)}); {part['reason']}"
+        for part in decision.get("licences", ())
+    ]
+    lines += [f"- {what}: {licence}" for what, licence in sorted(licences.items())]
+    return lines or ["- none recorded"]
+
+
+def _pictures(count: int | None) -> str:
+    return "" if count is None else f" ({count})"
+
+
+def _granted(part: Mapping[str, Any]) -> str:
+    return f"by {part['by']}" if part["granted"] else "label known, provenance unknown" if part["label"] else "unknown"
 
 
 def lineage_lines(lineage: Mapping[str, Any] | None) -> list[str]:
@@ -50,7 +64,9 @@ def model_card(name: str, decision: Decision, licences: Mapping[str, str], linea
         "",
         "## Licences",
         "",
-        *licence_lines(licences),
+        f"Judged for {decision.record.get('use', 'research')} use.",
+        "",
+        *licence_lines(decision.record, licences),
         "",
         "## Lineage",
         "",

@@ -1,7 +1,8 @@
-"""Step ``gate``: rules over the paired scores; the decision is an artefact bound to the model it is about."""
+"""Step ``gate``: rules over the paired scores and the parts' licences; a decision bound to the model it is about."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -11,22 +12,43 @@ from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path, read_json
 from likeness.core.step import Metrics, StepSpec
-from likeness.evaluation.gate import Rule, baseline_of, decide, default_rules, judge
+from likeness.evaluation.gate import Rule, baseline_of, counted, decide, default_rules, judge
 from likeness.evaluation.scores import SUMMARY, Scores
 from likeness.evaluation.statistics import Method
+from likeness.registration import licences
 from likeness.registration.decision import write_decision
+from likeness.registration.licences import Use, Verdict
+from likeness.registration.parts import Declared, model_parts, people_marks, picture_parts
 
 
 class GateConfig(Config):
-    """``rules``: every one must hold. ``resamples``: bootstrap resamples behind each interval."""
+    """``rules``: every one must hold. ``resamples``: bootstrap resamples behind each interval.
+
+    ``use``: what the model is for; a part whose licence does not allow it fails the gate. ``licences``: by port name,
+    what is known of a part and not found with it; other names are further parts.
+    """
 
     seed: int = 0
     resamples: int = Field(default=4000, ge=200)
     method: Method = "bca"
     rules: tuple[Rule, ...] = Field(default_factory=default_rules, min_length=1)
+    use: Use = "research"
+    licences: dict[str, Declared] = Field(default_factory=dict)
 
 
-def gate(config: GateConfig, evaluation_result: Path, lora: Path, decision: Path) -> Metrics:
+def gate(
+    config: GateConfig,
+    evaluation_result: Path,
+    lora: Path,
+    train: Path | None,
+    references: Path | None,
+    base_model: Path | None,
+    encoder: Path | None,
+    oracle: Path | None,
+    faces: Path | None,
+    judge_faces: Path | None,
+    decision: Path,
+) -> Metrics:
     """Decide whether the candidate may be registered, with a reason and figures for each rule."""
     candidate = digest_path(lora)
     evaluated = read_json(evaluation_result / SUMMARY)["candidate_digest"]
@@ -37,22 +59,49 @@ def gate(config: GateConfig, evaluation_result: Path, lora: Path, decision: Path
         )
     scores = Scores.read(evaluation_result)
     reasons = judge(scores, config.rules, seed=config.seed, resamples=config.resamples, method=config.method)
+    pictures = [folder for folder in (train, references) if folder is not None]
+    models = {"base_model": base_model, "encoder": encoder, "oracle": oracle}
+    packs = {"faces": faces, "judge_faces": judge_faces}
+    parts = [*picture_parts(pictures), *model_parts(_bound(models), _bound(packs), config.licences)]
+    rulings = licences.decide(parts, config.use)
+    if parts or config.use == "commercial":
+        refused = [ruling for ruling in rulings if ruling.verdict is Verdict.REFUSED]
+        failures = len(refused) if parts else 1
+        reasons.append(counted("licences", failures, licences.sentence(rulings, config.use)))
     record = decide(
         reasons,
         baseline=baseline_of(scores),
         candidate_digest=candidate,
         evaluation_digest=digest_path(evaluation_result),
+        use=config.use,
+        licences=[ruling.record() for ruling in rulings],
+        people=people_marks(pictures),
     )
     write_decision(decision, record)
     return {"passed": record["passed"], "rules": len(reasons), "failed": sum(not r.passed for r in reasons)}
 
 
+def _bound(paths: Mapping[str, Path | None]) -> dict[str, Path]:
+    return {port: path for port, path in paths.items() if path is not None}
+
+
 SPEC = StepSpec(
     name="gate",
-    version="1",
+    version="2",
     category="evaluation",
     config=GateConfig,
     run=gate,
-    inputs={"evaluation_result": ArtifactKind.EVALUATION, "lora": ArtifactKind.LORA},
+    inputs={
+        "evaluation_result": ArtifactKind.EVALUATION,
+        "lora": ArtifactKind.LORA,
+        "train": ArtifactKind.SHARDS,
+        "references": ArtifactKind.SHARDS,
+        "base_model": ArtifactKind.MODEL,
+        "encoder": ArtifactKind.MODEL,
+        "oracle": ArtifactKind.MODEL,
+        "faces": ArtifactKind.FACE_PACK,
+        "judge_faces": ArtifactKind.FACE_PACK,
+    },
     outputs={"decision": ArtifactKind.DECISION},
+    optional=frozenset({"train", "references", "base_model", "encoder", "oracle", "faces", "judge_faces"}),
 )

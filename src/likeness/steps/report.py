@@ -47,12 +47,13 @@ def report(
     from likeness.evaluation.report.page import document, section
     from likeness.evaluation.report.pictures import comparison
     from likeness.evaluation.scores import SUMMARY
+    from likeness.registration.card import licence_lines
 
     verdict = read_json(decision / "decision.json")
     record = read_json(registration / "registration.json")
     summary = read_json(evaluation_result / SUMMARY)
     lineage = read_lineage(decision)
-    licences = [f"{what}: {licence}" for what, licence in sorted(record.get("licences", {}).items())]
+    licences = [line.removeprefix("- ") for line in licence_lines(verdict, record.get("licences", {}))]
     pictures = comparison(list(iter_rows(samples)), config.picture_bytes)
     parts = [
         sections.headline(verdict, record, summary),
