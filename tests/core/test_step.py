@@ -190,3 +190,30 @@ def test_reuse_runs_again_only_when_something_changed(tmp_path: Path) -> None:
     (out["table"] / "1").write_text("tampered")
     execute(spec, CopyConfig(), {}, out, metrics, reuse=True)
     assert log == [9, 9, 0, 1, 2, 0, 1, 2]
+
+
+def test_a_file_has_its_lineage_beside_it_and_every_input_its_kind(
+    inputs: dict[str, Path], outputs: dict[str, Path]
+) -> None:
+    execute(SPEC, CopyConfig(), inputs, outputs)
+    of_folder, of_file = read_lineage(outputs["table"]), read_lineage(outputs["page"])
+    assert of_folder is not None
+    assert of_file == of_folder | {"port": "page"}
+    assert of_folder["nodes"][of_folder["self"]]["inputs"]["source"]["kind"] == "table"
+    assert digest_path(outputs["page"]) == of_folder["nodes"][of_folder["self"]]["outputs"]["page"]
+
+
+def test_what_a_killed_resumable_step_leaves_says_whose_data_it_came_from(
+    inputs: dict[str, Path], outputs: dict[str, Path]
+) -> None:
+    resumable = StepSpec(**{**vars(SPEC), "resumable": True})
+    with pytest.raises(ZeroDivisionError):
+        execute(resumable, CopyConfig(fail="bug"), inputs, outputs)
+    left = outputs["table"].with_name("table.incomplete")
+    record = read_lineage(left)
+    assert record is not None
+    assert record["nodes"][record["self"]]["inputs"]["source"]["digest"] == digest_path(inputs["source"])
+    execute(resumable, CopyConfig(), inputs, outputs)
+    again = read_lineage(outputs["table"])
+    assert again is not None
+    assert again["nodes"][again["self"]]["outputs"]["table"] == digest_path(outputs["table"])

@@ -38,7 +38,12 @@ class ArtifactKind(StrEnum):
         return ".html" if self.is_file else ""
 
 
+def lineage_file(path: Path) -> Path:
+    """Where the lineage record of an artefact is: in a folder, or beside a file."""
+    return path / LINEAGE if path.is_dir() else path.with_name(path.name + LINEAGE)
+
+
 def read_lineage(path: Path) -> dict[str, Any] | None:
-    """The lineage record of an artefact folder, or None for one that no step wrote (a source)."""
-    file = path / LINEAGE
-    return read_json(file) if path.is_dir() and file.is_file() else None
+    """The lineage record of an artefact, or None for one that no step wrote (a source)."""
+    file = lineage_file(path)
+    return read_json(file) if file.is_file() else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from likeness.core.artifact import ArtifactKind, read_lineage
+from likeness.core.artifact import ArtifactKind, lineage_file, read_lineage
 from likeness.core.config import Config
 from likeness.core.errors import ConfigError, InputError, did_you_mean, storage_error
 from likeness.core.io import (
@@ -119,10 +119,11 @@ def execute(
     if reuse and metrics_file is not None and metrics_file.is_file() and _is_current(spec, outputs, key):
         return dict(read_json(metrics_file))
     try:
-        temporary = {port: _prepare(path, spec, key, spec.outputs[port]) for port, path in outputs.items()}
+        nodes = _nodes(spec, config, key, bound, digests)
+        temporary = {port: _prepare(path, spec, key, port, nodes) for port, path in outputs.items()}
         arguments = {port: bound.get(port) for port in spec.inputs}
         metrics = spec.run(config, **arguments, **temporary)
-        _publish_all(spec, config, key, bound, digests, temporary, outputs)
+        _publish_all(spec, key, nodes, temporary, outputs)
         if metrics_file is not None:
             write_json(metrics_file, metrics)
     except OSError as error:
@@ -163,27 +164,48 @@ def _check_ports(spec: StepSpec[Any], inputs: Mapping[str, Path], outputs: Mappi
     return {port: inputs[port] for port in spec.inputs if port in inputs}
 
 
-def _prepare(final: Path, spec: StepSpec[Any], key: str, kind: ArtifactKind) -> Path:
+def _nodes(
+    spec: StepSpec[Any], config: Config, key: str, inputs: Mapping[str, Path], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """The runs that led to the inputs, and this one; its outputs are not known yet."""
+    nodes: dict[str, Any] = {}
+    origins: dict[str, dict[str, str | None]] = {}
+    for port, path in inputs.items():
+        record = read_lineage(path)
+        nodes |= record["nodes"] if record else {}
+        origin = record["self"] if record else None
+        origins[port] = {"digest": digests[port], "from": origin, "kind": str(spec.inputs[port])}
+    nodes[key] = {
+        "step": spec.name,
+        "version": spec.version,
+        "config": config.model_dump(mode="json"),
+        "inputs": origins,
+        "outputs": {},
+    }
+    return nodes
+
+
+def _prepare(final: Path, spec: StepSpec[Any], key: str, port: str, nodes: Mapping[str, Any]) -> Path:
     temporary = incomplete(final)
     stamp = temporary / _KEY
     if spec.resumable and stamp.is_file() and stamp.read_text("utf-8") == key:
         return temporary
     remove(temporary)
-    if kind.is_file:
+    if spec.outputs[port].is_file:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         return temporary
     temporary.mkdir(parents=True)
     if spec.resumable:
+        # A run that is killed leaves what it had so far, and with it whose data that came from.
+        write_json(temporary / LINEAGE, {"self": key, "port": port, "nodes": nodes})
         stamp.write_text(key, "utf-8")
     return temporary
 
 
 def _publish_all(
     spec: StepSpec[Any],
-    config: Config,
     key: str,
-    inputs: Mapping[str, Path],
-    digests: Mapping[str, str],
+    nodes: dict[str, Any],
     temporary: Mapping[str, Path],
     outputs: Mapping[str, Path],
 ) -> None:
@@ -194,22 +216,15 @@ def _publish_all(
             (path / _KEY).unlink(missing_ok=True)
             for leftover in list(path.rglob(f"*{INCOMPLETE}")):
                 remove(leftover)
-    nodes: dict[str, Any] = {}
-    origins: dict[str, dict[str, str | None]] = {}
-    for port, path in inputs.items():
-        record = read_lineage(path)
-        nodes |= record["nodes"] if record else {}
-        origins[port] = {"digest": digests[port], "from": record["self"] if record else None}
-    nodes[key] = {
-        "step": spec.name,
-        "version": spec.version,
-        "config": config.model_dump(mode="json"),
-        "inputs": origins,
-        "outputs": {port: digest_path(path) for port, path in temporary.items()},
-    }
+    nodes[key]["outputs"] = {port: digest_path(path) for port, path in temporary.items()}
     for port, path in temporary.items():
+        record = {"self": key, "port": port, "nodes": nodes}
         if path.is_dir():
-            write_json(path / LINEAGE, {"self": key, "port": port, "nodes": nodes})
+            write_json(path / LINEAGE, record)
+        else:
+            # The file before its record, the new one after it: at no moment does the record speak of another file.
+            remove(outputs[port])
+            write_json(lineage_file(outputs[port]), record)
         publish(path, outputs[port])
 
 

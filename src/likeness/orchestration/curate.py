@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from likeness.core.artifact import lineage_file
 from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.core.io import write_text
@@ -56,6 +57,9 @@ def curate(folder: Path, out: Path, pack: Path = DEFAULT_PACK, config: CurateCon
         _run(CAPTION, config.caption, out, kept=filtered / "kept")
     unread = pq.read_table(out / "ingest" / "quarantine" / "quarantine.parquet").to_pylist()
     page = sheet(filtered / "kept", filtered / "quarantine", config.filter_faces.sheet_pictures, unread=unread)
+    write_text(
+        lineage_file(out / "contact_sheet.html"), lineage_file(filtered / "contact_sheet.html").read_text("utf-8")
+    )
     write_text(out / "contact_sheet.html", page)
     return _summary(out, read, judged)
 
