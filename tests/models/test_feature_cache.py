@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from likeness.models.feature_cache import FILE, CacheWarning, FeatureCache
+from likeness.core.errors import StorageError
+from likeness.models.feature_cache import FILE, CacheWarning, FeatureCache, feature_key
 
 WRITER = """
 import sys
@@ -116,3 +119,35 @@ def test_the_oldest_rows_go_first_and_the_file_stays_below_its_limit(tmp_path: P
     parts = sorted({int(key.partition("-")[0]) for key in found})
     assert 80 < len(found) < 240
     assert parts == list(range(parts[0], 12))
+
+
+def test_forgotten_pictures_leave_no_byte_and_the_others_stay(tmp_path: Path) -> None:
+    pictures = [hashlib.sha256(bytes([i])).hexdigest() for i in range(6)]
+    secret = {picture: f"features of {picture}".encode() * 40 for picture in pictures}
+    cache = FeatureCache(tmp_path)
+    cache.put({feature_key(p, how): secret[p] for p in pictures for how in ("one encoder", "another")})
+    cache.put({"0" * 64: b"a row of the format before"})
+    (tmp_path / f"{FILE}.damaged").write_bytes(b"who knows")
+    assert cache.forget(pictures[:2]) == 5
+    left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert not [p for p in pictures[:2] if secret[p] in left or p.encode() in left]
+    assert b"the format before" not in left
+    assert b"who knows" not in left
+    kept = [feature_key(p, "another") for p in pictures[2:]]
+    assert cache.get([*kept, feature_key(pictures[0], "another")]) == dict(
+        zip(kept, map(secret.get, pictures[2:]), strict=True)
+    )
+    assert cache.forget(pictures[:2]) == 0
+
+
+def test_forgetting_begins_no_cache_and_says_when_it_could_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FeatureCache(tmp_path / "none").forget(["a" * 64]) == 0
+    assert not (tmp_path / "none").exists()
+    assert FeatureCache(None).forget(["a" * 64]) == 0
+    cache = FeatureCache(tmp_path)
+    cache.put({feature_key("a" * 64, "e"): b"1"})
+    monkeypatch.setattr("likeness.models.feature_cache._PATIENCE", 0.1)
+    with closing(sqlite3.connect(cache.file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.warns(CacheWarning), pytest.raises(StorageError, match="cannot forget"):
+            cache.forget(["a" * 64])

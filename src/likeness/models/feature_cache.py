@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from likeness.core.errors import StorageError
+
 T = TypeVar("T")
 
 FOLDER = "LIKENESS_CACHE"
@@ -85,6 +87,38 @@ class FeatureCache:
 
         self._use(write, None)
 
+    def forget(self, pictures: Sequence[str]) -> int:
+        """Drop what was made of the ``pictures`` (see :func:`feature_key`) and overwrite it on disk; how many rows.
+
+        Rows of an earlier format do not say of which picture they are: they go too, and so does a damaged file that was
+        set aside. The cache is not begun where there is none.
+
+        Raises:
+            StorageError: the cache cannot be written, so that what it holds of the pictures may still be there.
+        """
+        if self.folder is None or not self.folder.is_dir():
+            return 0
+        self.folder.joinpath(FILE + ".damaged").unlink(missing_ok=True)
+        if not self.file.is_file():
+            return 0
+
+        def drop(connection: sqlite3.Connection) -> int:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("BEGIN IMMEDIATE")
+            gone = connection.execute("DELETE FROM features WHERE key NOT LIKE '%-%'").rowcount
+            for picture in pictures:
+                # Keys between "picture-" and "picture." begin with "picture-": the index finds them.
+                span = [f"{picture}-", f"{picture}."]
+                gone += connection.execute("DELETE FROM features WHERE key >= ? AND key < ?", span).rowcount
+            connection.execute("COMMIT")
+            connection.execute("VACUUM")  # rows that were dropped before secure_delete was on lie in free pages
+            return gone
+
+        gone = self._use(drop, -1)
+        if gone < 0:
+            raise StorageError(f"cannot forget pictures in {self.file}", remedy="delete that file, it is only a cache")
+        return gone
+
     def _shrink(self, connection: sqlite3.Connection) -> None:
         """Drop the oldest rows until nine tenths of the limit are used: the freed pages hold the next ones."""
         used, count = _used(connection), int(connection.execute("SELECT count(*) FROM features").fetchone()[0])
@@ -129,6 +163,11 @@ class FeatureCache:
     def _unusable(self, error: Exception) -> None:
         hint = f"set {FOLDER} to a folder that can be written, or to nothing to do without"
         warnings.warn(f"no feature cache at {self.folder} ({error}); {hint}", CacheWarning, stacklevel=4)
+
+
+def feature_key(picture: str, how: str) -> str:
+    """Key of what was made of one picture: the SHA-256 of its bytes, so that it can be forgotten, and ``how``."""
+    return f"{picture}-{hashlib.sha256(how.encode()).hexdigest()}"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from likeness.core.io import canonical_json, digest_bytes
 from likeness.core.seeds import derive_seed
 from likeness.data.images import decode
-from likeness.models.feature_cache import FeatureCache
+from likeness.models.feature_cache import FeatureCache, feature_key
 from likeness.models.runtime import arithmetic
 from likeness.preferences.pairs import Preference
 from likeness.rewards.pair_features import PairFeatures
@@ -59,7 +59,7 @@ def embed(encoder: DualEncoder, images: Sequence[Mapping[str, Any]], cache: Feat
 
     cache = cache or FeatureCache.of_environment()
     how = canonical_json({"recipe": _RECIPE, "encoder": encoder.digest, **arithmetic(encoder.model.device)})
-    keys = [digest_bytes((how + digest_bytes(image["bytes"])).encode()) for image in images]
+    keys = [feature_key(digest_bytes(image["bytes"]), how) for image in images]
     distinct = dict(zip(keys, images, strict=True))
     table = {
         key: torch.frombuffer(bytearray(value), dtype=torch.float32) for key, value in cache.get(list(distinct)).items()
