@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from likeness.cli import app
+from likeness.core.errors import ConfigError
 from likeness.core.io import digest_path, write_json
 
 GATHER = ["run", "gather@1", "--bind", "photos=photos", "--bind", "images=out/images", "--metrics", "out/metrics.json"]
@@ -109,3 +112,20 @@ def test_what_a_recipe_shows_is_a_section_that_the_step_takes() -> None:
     recipe = RECIPES.get("draft_lv")
     assert recipe.plan(given) == recipe.plan()
     assert given["rewards"] == recipe.settings["rewards"]
+
+
+def test_consent_is_granted_listed_and_withdrawn_in_words(tmp_path: Path) -> None:
+    def said(*arguments: str) -> str:
+        return CliRunner().invoke(app, ["consent", *arguments], catch_exceptions=False).output
+
+    ledger = str(tmp_path / "consent")
+    scopes = ["--scope", "train", "--scope", "evaluate"]
+    dates = ["--granted", "2026-01-01", "--expires", "2027-01-01"]
+    assert said("grant", ledger, "ada", "--id", "c1", *scopes, *dates) == "granted: c1\n"
+    listed = said("list", ledger).splitlines()
+    assert listed[0] == "c1  ada  train+evaluate  from 2026-01-01 until 2027-01-01"
+    assert said("withdraw", ledger, "ada") == "withdrawn: c1\n"
+    assert "nothing of 'ada' stands" in said("withdraw", ledger, "ada")
+    assert ", withdrawn 20" in said("list", ledger)
+    with pytest.raises(ConfigError, match=r"'scope\.0' = 'all'"):
+        said("grant", ledger, "bob", "--scope", "all")

@@ -34,10 +34,14 @@ def register(
 
     Raises:
         GateRefusedError: the decision is missing, tampered with, about another model, or not passed.
+        BlockedError: exactly these weights were taken out of use.
         RegistryConflictError: another version went live since this call began.
     """
     decision = read_decision(decision_folder)
     require_passed(decision, candidate)
+    for version in store.versions():
+        if store.manifest(version)["candidate_digest"] == decision.candidate_digest:
+            store.require_usable(version)  # the same weights do not come back under another decision
     seen = store.latest()
     manifest = _manifest(store, name, candidate, decision_folder, decision, licences)
     version, created = _claim(store, manifest, seen)

@@ -1,9 +1,10 @@
 """A content-addressed registry on a folder: immutable versions, and one pointer moved by compare-and-set.
 
-Layout: ``objects/sha256/ab/abcd…`` holds file contents, ``versions/0001.json`` immutable manifests, and
-``latest/000001.json`` the pointer's moves. No locks: a manifest or a move is written whole beside its place and
-then hard-linked there, which fails if the name is taken. So of any number of racing processes exactly one gets a
-version number or a move, and a kill at any moment leaves either all of it or nothing.
+Layout: ``objects/sha256/ab/abcd…`` holds file contents, ``versions/0001.json`` immutable manifests,
+``latest/000001.json`` the pointer's moves, and ``blocked/0001.json`` that and why a version is out of use. No locks: a
+manifest or a move is written whole beside its place and then hard-linked there, which fails if the name is taken. So of
+any number of racing processes exactly one gets a version number or a move, and a kill at any moment leaves either all
+of it or nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from likeness.core.io import (
     fsync_tree_parent,
     read_json,
 )
+
+
+class BlockedError(LikenessError):
+    """The version is blocked: it may be neither loaded nor made live. The reason is named."""
 
 
 class RegistryConflictError(LikenessError):
@@ -99,8 +104,10 @@ class Store:
         """Point at ``version`` if the pointer is still where it was ``seen``.
 
         Raises:
+            BlockedError: that version is out of use.
             RegistryConflictError: it moved in between.
         """
+        self.require_usable(version)
         file = self.root / "latest" / f"{seen.move + 1:06d}.json"
         if not self._exclusive(file, canonical_json({"version": version, "before": seen.version}).encode()):
             raise RegistryConflictError(
@@ -110,7 +117,12 @@ class Store:
         return Pointer(seen.move + 1, version)
 
     def export(self, version: int, folder: Path) -> None:
-        """Write a version's files into ``folder``, each checked against its digest."""
+        """Write a version's files into ``folder``, each checked against its digest.
+
+        Raises:
+            BlockedError: that version is out of use.
+        """
+        self.require_usable(version)
         with atomic_output(folder, folder=True) as temporary:
             for name, entry in self.manifest(version)["files"].items():
                 target = temporary / name
@@ -119,10 +131,49 @@ class Store:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(self.read(entry["sha256"]))
 
+    def block(self, version: int, reason: str) -> None:
+        """Take ``version`` out of use for good; the first reason stands."""
+        self._exclusive(self._block_file(version), canonical_json({"reason": reason}).encode())
+
+    def blocked(self, version: int) -> str | None:
+        """Why ``version`` is out of use, or None."""
+        file = self._block_file(version)
+        return str(read_json(file)["reason"]) if file.is_file() else None
+
+    def require_usable(self, version: int) -> None:
+        """Raises BlockedError with its reason if ``version`` is out of use."""
+        reason = self.blocked(version)
+        if reason is not None:
+            raise BlockedError(
+                f"version {version} is blocked: {reason}",
+                remedy="train again on data without what it was blocked for, and register that model",
+            )
+
+    def discard(self, version: int) -> list[str]:
+        """Delete the files of a blocked version, but for those of versions in use; their digests.
+
+        Raises:
+            ValueError: the version is in use.
+        """
+        if self.blocked(version) is None:
+            raise ValueError(f"version {version} is not blocked")
+        used = {
+            entry["sha256"]
+            for other in self.versions()
+            if self.blocked(other) is None
+            for entry in self.manifest(other)["files"].values()
+        }
+        going = sorted({entry["sha256"] for entry in self.manifest(version)["files"].values()} - used)
+        for digest in going:
+            self._object_file(digest).unlink(missing_ok=True)
+        return going
+
     def problems(self) -> Iterator[str]:
         """Every way in which the registry is not whole: missing or damaged objects, a dangling pointer."""
         known = self.versions()
         for version in known:
+            if self.blocked(version) is not None:
+                continue  # its files may be gone
             for name, entry in self.manifest(version)["files"].items():
                 file = self._object_file(entry["sha256"])
                 if not file.is_file() or digest_file(file) != entry["sha256"]:
@@ -131,6 +182,9 @@ class Store:
 
     def _version_file(self, version: int) -> Path:
         return self.root / "versions" / f"{version:04d}.json"
+
+    def _block_file(self, version: int) -> Path:
+        return self.root / "blocked" / f"{version:04d}.json"
 
     def _object_file(self, digest: str) -> Path:
         return self.root / "objects" / "sha256" / digest[:2] / digest
