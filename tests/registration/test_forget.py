@@ -275,3 +275,24 @@ def test_by_default_nothing_is_touched_and_originals_only_lose_files_when_named(
         here = {path.name for path in files_of(folder)} - {"metadata.jsonl"}
         assert here == {row["file_name"] for row in names if (folder / row["file_name"]).exists()}
     assert forget_person("ada", places(project), yes=True, at=AT) == "nothing of 'ada' was found"
+
+
+def test_objects_whose_folder_is_lost_are_looked_into(tmp_path: Path) -> None:
+    project = Project(tmp_path, 4)
+    project._photos(0)
+    rows = project.nodes[-1][0]
+    for people in (("ada",), ("bob",)):
+        project.run(select, {"a": (rows, SHARDS)}, people=people)
+    of_ada, of_bob = project.nodes[1][0], project.nodes[3][0]
+    shards = [next(folder.glob("*.parquet")).read_bytes() for folder in (of_ada, of_bob)]
+    for path in (of_ada, of_bob):
+        project.commit(path)
+        digest = project.md5(path)
+        (project.cache / digest[:2] / digest[2:]).unlink()
+    before = len(list(project.cache.glob("*/*")))
+    forget("ada", places(project), tmp_path / "proofs", AT, features=NO_CACHE)
+    left = [file.read_bytes() for file in project.cache.glob("*/*")]
+    assert shards[0] not in left
+    assert shards[1] in left
+    proof = read_json(next((tmp_path / "proofs").glob("*.json")))
+    assert any(f"{before - 1} objects" in entry["what"] for entry in proof["remains"])

@@ -59,6 +59,12 @@ class Cache:
         """The files of a folder that are there, by name."""
         return {name: self.path(md5) for name, md5 in self.dirs[digest].items() if self.path(md5).is_file()}
 
+    def orphans(self, stages: Iterable[Stage]) -> dict[str, Path]:
+        """Objects that no folder lists and no stage names: what a killed commit or a lost list left behind."""
+        named = {md5 for listed in self.dirs.values() for md5 in listed.values()}
+        named |= {out for stage in stages for out in stage.outs | stage.deps}
+        return {md5: self.path(md5) for md5 in self.objects() if md5 not in named and not md5.endswith(_DIR)}
+
     def artefacts(self) -> Iterator[Artefact]:
         """Every folder that carries its lineage; ``place`` is its digest."""
         for digest in self.dirs:

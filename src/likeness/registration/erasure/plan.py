@@ -174,6 +174,7 @@ class _Search:
             causes = {one.place: self.lineage.cause(one.version) for one in self.cached[cache.root]}
             tainted = [place for place, cause in causes.items() if cause]
             going = cache.removable(tainted, stages, pinned) | self._pages(cache, stages) | self._photo_objects(cache)
+            going |= self._orphans(cache, stages, pinned)
             for digest in sorted(going):
                 path = cache.path(digest)
                 if path.is_file():
@@ -189,6 +190,15 @@ class _Search:
             out for stage in stages for out in stage.outs if not out.endswith(".dir") and cache.path(out).is_file()
         }
         return {out for out in singles if digest_file(cache.path(out)) in made - clean}
+
+    def _orphans(self, cache: Cache, stages: Iterable[Stage], pinned: Iterable[str]) -> set[str]:
+        """Tables that nothing names any more and that show the person; of the rest nobody can tell."""
+        orphans = {md5: path for md5, path in cache.orphans(stages).items() if md5 not in set(pinned)}
+        going = {md5 for md5, path in orphans.items() if self.people.holding({".parquet": path}) is Holding.HOLDS}
+        if len(orphans) > len(going):
+            what = f"{len(orphans) - len(going)} objects in {cache.root} that nothing names"
+            self.plan.remains.append({"what": what, "why": "it cannot be told what they are: `dvc gc` removes them"})
+        return going
 
     def _photo_objects(self, cache: Cache) -> set[str]:
         """Cached copies of photographs that go, and the lists that name them."""
