@@ -198,25 +198,6 @@ def pin(
 
 
 @app.command()
-def forget(
-    person: PersonArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only show what would go.")] = False,
-    workspace: Annotated[Path, typer.Option(help="Folder of the project.")] = Path(),
-    photos: Annotated[
-        list[Path] | None, typer.Option(help="Folder of originals to remove the person from too.")
-    ] = None,
-    store: Annotated[list[Path] | None, typer.Option(help="Registry outside of the workspace.")] = None,
-    ledger: Annotated[list[Path] | None, typer.Option(help="Consent ledger outside of the workspace.")] = None,
-    keep_models: Annotated[bool, typer.Option("--keep-models", help="Block models, but leave their files.")] = False,
-) -> None:
-    """Withdraw a person's consent, remove all that derives from their pictures, block models, and write the proof."""
-    from likeness.orchestration.forget import find_places, forget_person
-
-    places = find_places(workspace, photos or [], store or [], ledger or [])
-    typer.echo(forget_person(person, places, yes=yes, keep_models=keep_models))
-
-
-@app.command()
 def vote(
     candidates: Annotated[Path, typer.Argument(help="Folder of shards: image, prompt and, if there, group.")],
     out: Annotated[Path, typer.Argument(help="Folder of the votes and their pictures; an old one is gone on with.")],
@@ -304,6 +285,25 @@ def consent_list(ledger: LedgerArgument) -> None:
         line = f"{grant.id}  {grant.person}  {'+'.join(grant.scope)}  from {grant.granted:%Y-%m-%d} {until}{taken}"
         typer.echo(line)
     typer.echo(f"head {found.head}")
+
+
+@app.command()
+def forget(
+    person: PersonArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only show what would go.")] = False,
+    workspace: Annotated[Path, typer.Option(help="Folder of the project.")] = Path(),
+    photos: Annotated[
+        list[Path] | None, typer.Option(help="Folder of originals to remove the person from too.")
+    ] = None,
+    store: Annotated[list[Path] | None, typer.Option(help="Registry outside of the workspace.")] = None,
+    ledger: Annotated[list[Path] | None, typer.Option(help="Consent ledger outside of the workspace.")] = None,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Block models, but leave their files.")] = False,
+) -> None:
+    """Withdraw a person's consent, remove all that derives from their pictures, block models, and write the proof."""
+    from likeness.orchestration.forget import find_places, forget_person
+
+    places = find_places(workspace, photos or [], store or [], ledger or [])
+    typer.echo(forget_person(person, places, yes=yes, keep_models=keep_models))
 
 
 @app.command()
