@@ -160,6 +160,10 @@ class _Search:
         for folder in self.places.photos:
             files = folder_files(folder)
             named = set(self.people.photographs(files))
+            for name in files:
+                if name.endswith(_CONTAINERS):
+                    why = "a container of pictures, which is not rewritten: make it again without the person"
+                    self.plan.remains.append({"what": f"{folder}/{name}", "why": why})
             for name, path in files.items():
                 digest = digest_file(path)
                 if name in named or digest[:16] in self.people.own or digest in pictures:
@@ -269,6 +273,7 @@ class _Search:
                     yield path
 
 
+_CONTAINERS = (".tar", ".parquet", ".zip")
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif", ""}
 
 
