@@ -17,7 +17,7 @@ from likeness.core.io import digest_bytes, digest_file, read_json
 from likeness.core.pipeline import SOURCES
 from likeness.core.step import execute
 from likeness.data.consent import Grant, append, read_ledger
-from likeness.data.intake import METADATA
+from likeness.data.metadata import METADATA
 from likeness.data.shards import read_rows
 from likeness.orchestration.dvc import repro
 from likeness.orchestration.pipelines import load_pipeline

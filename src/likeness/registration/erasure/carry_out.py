@@ -16,7 +16,7 @@ from likeness.core.artifact import lineage_file
 from likeness.core.errors import StorageError, storage_error
 from likeness.core.io import INCOMPLETE, canonical_json, digest_bytes, read_json, remove, write_json, write_text
 from likeness.data.consent import Withdrawal, append, read_ledger
-from likeness.data.intake import METADATA
+from likeness.data.metadata import METADATA
 from likeness.models.feature_cache import FeatureCache
 from likeness.registration.erasure.evidence import metadata_row
 from likeness.registration.erasure.plan import Places, Plan, derived, make_plan

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from likeness.core.io import LINEAGE, digest_bytes
-from likeness.data.intake import METADATA
+from likeness.data.metadata import METADATA
 from likeness.data.shards import IMAGE, MANIFEST
 
 Files = Mapping[str, Path]  # relative name to where the bytes are: a folder's own files, or objects of a cache
