@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def _references(folder: Path) -> Path:
+def write_references(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     rows = []
     for person, token in zip(persons()[100:900:400], ("sks", "ohwx"), strict=True):
@@ -76,7 +76,7 @@ def finetune_inputs(root: Path, base_model: Path, encoder: Path) -> dict[str, Pa
     root.mkdir(exist_ok=True)
     return {
         "base_model": base_model,
-        "references": _references(root / "references"),
+        "references": write_references(root / "references"),
         "train": _train(root / "train"),
         "reward": _reward(root / "reward", encoder),
         "encoder": encoder,

@@ -357,9 +357,9 @@ def test_the_command_is_one_that_the_command_line_accepts(plan: Plan) -> None:
     assert trainer["command"] == ["torchrun", "-m", "likeness.cli"]
     name, *arguments = as_kubernetes_runs(trainer["args"])
     options = parsed([name], arguments)
-    spec = plan.pipeline.node("finetune").spec
-    assert options["step"] == f"finetune@{spec.version}"
-    assert {bound.partition("=")[0] for bound in options["bind"]} == {*spec.inputs, *spec.outputs}
+    node = plan.pipeline.node("finetune")
+    assert options["step"] == f"finetune@{node.spec.version}"
+    assert {bound.partition("=")[0] for bound in options["bind"]} == {*node.bind, *node.spec.outputs}
 
 
 def test_dollars_reach_the_program_as_they_are(plan: Plan, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from likeness.rewards.base import Conditions
 from likeness.rewards.learnt_reward import LearntReward
 from likeness.steps import mine_preferences, train_reward
 from rendered import candidate_portraits, write_candidates, write_train
+from tiny_finetune import PACK, write_references
 
 # What makes a run small; everything else is the recipe's own.
 SMALL = {
@@ -31,13 +32,14 @@ SMALL = {
     "follow_up": {"simulate": {"visitors": 20}},
     "gallery": {"least_agreement": 0.0},
     "guided_relabel": {"gold_share": 0.3},
+    "harmonic_labels": {"det_size": 64},
+    "reward_gap": {"det_size": 64},
 }
 QUICK = {"fit": {"epochs": 8}, "probes": {"pairs": 8}}
-# What is here to be bound; `votes` are simulated visitors. Sources that read people's own votes, a face pack or a
-# vision-language model have tests of their own.
-PORTS = {"encoder", "reward", "judge", "votes"}
+# `votes` are simulated visitors. What reads people's own votes runs in test_vote_page_to_pairs.py, and a random
+# vision-language model says nothing that could be read.
 ELSEWHERE = {"votes", "think_then_answer"}
-BOUND = [n for n in PREFERENCE_RECIPES if set(PREFERENCE_RECIPES.get(n).ports) <= PORTS and n not in ELSEWHERE]
+BOUND = [n for n in PREFERENCE_RECIPES if n not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("name", list(PREFERENCE_RECIPES))
@@ -72,7 +74,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def models(inputs: dict[str, Path], clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The encoder, and the rewards of both folds that simulated votes train on it."""
+    """The encoder, the rewards of both folds that simulated votes train on it, and whose faces are wanted."""
     root = tmp_path_factory.mktemp("models")
     sources = {name: SMALL[name] for name in ("simulated_annotators", "distorted_structure")}
     mining = parse_config(mine_preferences.MinePreferencesConfig, {"threads": 1, "sources": sources}, "test")
@@ -81,7 +83,8 @@ def models(inputs: dict[str, Path], clip_folder: Path, tmp_path_factory: pytest.
     for port in ("reward", "judge"):
         training = parse_config(train_reward.TrainRewardConfig, {"threads": 1, "fold": port, **QUICK}, "test")
         execute(train_reward.SPEC, training, bound, {"reward": root / port})
-    return {"encoder": clip_folder, "reward": root / "reward", "judge": root / "judge"}
+    faces = {"faces": PACK, "references": write_references(root / "references")}
+    return {"encoder": clip_folder, "reward": root / "reward", "judge": root / "judge", **faces}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_a_recipe_runs_from_pictures_to_a_reward(
 ) -> None:
     recipe = PREFERENCE_RECIPES.get(name)
     sections = recipe.sections()
-    given = set(recipe.ports) & {"encoder", "reward", "judge"}
+    given = set(recipe.ports) - {"votes"}
     models = request.getfixturevalue("models") if given else {}
     sources = sections["mine_preferences"].get("sources", mine_preferences.MinePreferencesConfig().sources)
     small = {source: {**values, **SMALL.get(source, {})} for source, values in sources.items()}
