@@ -10,7 +10,7 @@ from costs import RATIOS, Parts, alignprop, backprop, count_parts, last_start, m
 from likeness.training.algorithm import Slots
 from tiny_training import policy_of, toy_reward
 
-ONE = Parts(forward=1, lora=2, full=3, encode=4, decode=5, text=0, reward=6)
+ONE = Parts(forward=1, lora=2, full=3, encode=4, decode=5, small_decode=1, text=0, reward=6)
 
 
 def test_methods_add_up_by_eye() -> None:

@@ -151,6 +151,11 @@ def frozen(policy: Policy) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in tensors.items() if name not in policy.trainable()}
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [n if n in ("sd15_folder", "sd3_folder") else pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES],
+    indirect=True,
+)
 def test_a_toy_reward_rises_in_thirty_steps_and_what_is_frozen_stays(folder: Path, tmp_path: Path) -> None:
     policy = policy_of(folder)
     algorithm = toy_reward(policy)

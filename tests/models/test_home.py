@@ -60,7 +60,7 @@ def trained(folder: Path, out: Path, name: str, **settings: object) -> tuple[Pol
     return policy, Trainer(policy, ALGORITHMS[name](policy), config, 0, out).run().curves
 
 
-QUICK = ("reward and denoising", "policy gradient")
+QUICK = ("reward and denoising",)
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ALGORITHMS])

@@ -65,7 +65,7 @@ def train(folder: Path, out: Path, name: str, at: int = -1, **settings: Any) -> 
     return policy, trainer
 
 
-@pytest.mark.parametrize("name", quick_or_slow(("rebel", "rwr")))
+@pytest.mark.parametrize("name", quick_or_slow(("rebel", "rwr", "ddpo-sf", "grpo", "draft-lv", "per-prompt history")))
 def test_it_moves_what_is_trained_and_nothing_else_and_resumes_to_the_bit(
     sd15_folder: Path, tmp_path: Path, name: str
 ) -> None:
@@ -83,7 +83,9 @@ def test_it_moves_what_is_trained_and_nothing_else_and_resumes_to_the_bit(
     assert resumed.counts == whole.counts
 
 
-@pytest.mark.parametrize("name", quick_or_slow(("rebel", "rwr", "ddpo-sf", "per-prompt history", "draft-lv")))
+@pytest.mark.parametrize(
+    "name", quick_or_slow(("rebel", "rwr", "ddpo-sf", "per-prompt history", "draft-lv", "prdp", "grpo", "refl"))
+)
 def test_four_at_once_two_by_two_and_one_by_one_are_the_same_step(sd15_folder: Path, tmp_path: Path, name: str) -> None:
     whole, one = train(sd15_folder, tmp_path / "4", name, steps=2)
     for size in (2, 1):
@@ -124,7 +126,7 @@ def test_the_anchor_of_a_policy_gradient_has_its_own_text_encoder(sd15_folder: P
     assert (algorithm.step(policy, slots).metrics["policy/kl"] > 0).all()
 
 
-@pytest.mark.parametrize("name", LEARNS)
+@pytest.mark.parametrize("name", [n if n != "grpo" else pytest.param(n, marks=pytest.mark.slow) for n in LEARNS])
 def test_a_toy_reward_rises_in_thirty_steps(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     """At equal noise and prompts, drawn by the deterministic chain; without a gradient through the reward if it can."""
     rate, batch = LEARNS[name]

@@ -41,7 +41,8 @@ class Colour(Plain):
         return self.sign * redness(images)
 
 
-@pytest.mark.parametrize("sign", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_reward_of_its_own_pictures_rises_in_thirty_steps(sd15_folder: Path, tmp_path: Path, sign: float) -> None:
     """On latents of 4 x 4, whose mean colour varies enough to tell pictures apart; in both directions, as drift of
     one would pass for learning."""
