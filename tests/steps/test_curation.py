@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from likeness.core.artifact import read_lineage
+from likeness.core.config import parse_config
 from likeness.core.errors import ConfigError, InputError, PackError
 from likeness.core.io import digest_path
 from likeness.core.step import Metrics, StepSpec, execute
@@ -69,6 +70,28 @@ def test_detections_are_measured_or_null(run: Run) -> None:
         if row["face_count"]:
             assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-4)
             assert len(row["keypoints"]) == 10
+
+
+def test_an_expression_filters_by_any_column_beside_the_limits(run: Run, tmp_path: Path) -> None:
+    """What is kept is what the expression and the limits keep; the reason says which part failed and what was there."""
+    names = {row["person"] for row in run.rows("filter_faces/kept")}
+    person = sorted(names)[0]
+    inputs = {"images": run.root / "ingest/images", "detections": run.root / "detect_faces/detections"}
+    other = Run(tmp_path, {})
+    other.step(FILTER, inputs, **LIMITS, where=f"person == {person!r} and abs(yaw) < 8")
+    expected = [row for row in run.rows("filter_faces/kept") if row["person"] == person and abs(row["yaw"]) < 8]
+    assert other.rows("filter_faces/kept") == expected
+    aside = other.rows("filter_faces/quarantine")
+    rule = f"where: person == {person!r}"
+    unmet = [row for row in aside if rule in row["rules"]]
+    assert {row["person"] for row in unmet} >= names - {person}
+    reason = unmet[0]["reasons"][unmet[0]["rules"].index(rule)]
+    assert reason == f"not person == {person!r} (person is {unmet[0]['person']!r})"
+    with pytest.raises(ConfigError, match="yawn") as caught:
+        other.step(FILTER, inputs, **LIMITS, where="yawn < 3")
+    assert "yaw" in caught.value.remedy
+    with pytest.raises(ConfigError, match="no expression"):
+        parse_config(FILTER.config, {"where": "yaw <"}, "params.yaml [filter_faces]")
 
 
 def test_the_same_person_is_closer_than_another(run: Run) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 from tqdm import tqdm
 
 from likeness.core.artifact import ArtifactKind
@@ -21,6 +21,7 @@ from likeness.data.contract import COLUMNS, MEASURES, check_contract
 from likeness.data.detections import SCHEMA, read_detections
 from likeness.data.filters import FaceLimits, broken_rules
 from likeness.data.shards import iter_rows, read_rows, read_schema, row_count, with_reasons, write_shards
+from likeness.data.where import check_columns, parse_where
 
 _MEASURED = [field for field in SCHEMA if field.name not in ("id", "embedding")]
 
@@ -29,13 +30,22 @@ class FilterFacesConfig(FaceLimits):
     """The limits, and how many pictures of each kind the contact sheet shows at most.
 
     ``as_of``: the moment at which consent must hold, UTC; needed when a ledger is bound. ``consent_scope``: what each
-    person must allow: any picture may end up on either side of the split.
+    person must allow: any picture may end up on either side of the split. ``where``: an expression over all columns of
+    pictures and measures that must hold as well, such as ``licence in ["CC0-1.0", "CC-BY-4.0"] and abs(yaw) < 20``.
     """
+
+    where: str = ""
 
     as_of: Moment | None = None
     consent_scope: tuple[Scope, ...] = Field(default=("train", "evaluate"), min_length=1)
     sheet_pictures: int = Field(default=200, ge=1)
     rows_per_shard: int = Field(default=1000, ge=1)
+
+    @field_validator("where")
+    @classmethod
+    def _parses(cls, value: str) -> str:
+        parse_where(value)
+        return value
 
 
 def filter_faces(
@@ -108,18 +118,24 @@ def _objections(images: Path, consent: Path | None, config: FilterFacesConfig) -
 
 
 def _judge(
-    images: Path, measured: Mapping[str, Mapping[str, Any]], limits: FaceLimits, objections: Mapping[str, str]
+    images: Path, measured: Mapping[str, Mapping[str, Any]], config: FilterFacesConfig, objections: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
     """Broken limits by image id, only of images that break any."""
+    conditions = parse_where(config.where)
+    own = {name for name in read_schema(images).names if name != "image"}
+    check_columns(conditions, own | {field.name for field in _MEASURED})
+    wanted = {"id", "file_name", *(name for condition in conditions for name in condition.columns)}
     broken = {}
-    for row in iter_rows(images, ["id", "file_name"]):
+    for row in iter_rows(images, sorted(wanted & own)):
         if row["id"] not in measured:
             raise InputError(
                 f"picture {row['file_name']} has no row in the detections",
                 remedy="run detect_faces on these images again",
             )
         objected = {RULE: objections[row["id"]]} if row["id"] in objections else {}
-        if found := objected | broken_rules(measured[row["id"]], limits):
+        values = {**row, **measured[row["id"]]}
+        unmet = {f"where: {c.text}": c.sentence(values) for c in conditions if not c.holds(values)}
+        if found := objected | broken_rules(values, config) | unmet:
             broken[row["id"]] = found
     return broken
 
