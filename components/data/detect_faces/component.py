@@ -15,7 +15,7 @@ def detect_faces(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "detect_faces@1",
+        "detect_faces@2",
         config,
         inputs={"images": images, "faces": faces},
         outputs={"detections": detections},

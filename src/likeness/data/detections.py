@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from likeness.core.errors import InputError
 from likeness.data.geometry import pose_from_keypoints, sharpness
+from likeness.data.near_duplicates import perceptual_hash
 
 if TYPE_CHECKING:
     from insightface.app.common import Face
@@ -20,6 +21,7 @@ DETECTIONS = "detections.parquet"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
+        ("phash", pa.string()),
         ("face_count", pa.int32()),
         ("face_px", pa.float32()),
         ("det_score", pa.float32()),
@@ -39,9 +41,11 @@ def detection_row(image_id: str, pixels: np.ndarray, faces: Sequence[Face], blur
 
     ``face_px``: shorter side of the box in pixels. ``yaw``, ``pitch``, ``roll``: degrees, from the pack's 3-D landmarks
     if it has them, else from the key points. ``blur``: see :func:`likeness.data.geometry.sharpness`. ``box``: x1, y1,
-    x2, y2. ``keypoints``: 5 x (x, y). ``embedding``: L2-normalised. Without a face all are None but the count.
+    x2, y2. ``keypoints``: 5 x (x, y). ``embedding``: L2-normalised. Without a face all of these are None. ``phash``: of
+    the whole picture, see :func:`likeness.data.near_duplicates.perceptual_hash`.
     """
-    row: dict[str, Any] = dict.fromkeys(SCHEMA.names) | {"id": image_id, "face_count": len(faces)}
+    known = {"id": image_id, "face_count": len(faces), "phash": perceptual_hash(pixels)}
+    row: dict[str, Any] = dict.fromkeys(SCHEMA.names) | known
     if not faces:
         return row
     face = faces[0]

@@ -52,7 +52,7 @@ def detect_faces(config: DetectFacesConfig, images: Path, faces: Path, detection
 
 SPEC = StepSpec(
     name="detect_faces",
-    version="1",
+    version="2",
     category="data",
     config=DetectFacesConfig,
     run=detect_faces,

@@ -20,6 +20,7 @@ from likeness.data.contact_sheet import render_sheet
 from likeness.data.contract import COLUMNS, MEASURES, check_contract
 from likeness.data.detections import SCHEMA, read_detections
 from likeness.data.filters import FaceLimits, broken_rules
+from likeness.data.near_duplicates import near_duplicates
 from likeness.data.shards import iter_rows, read_rows, read_schema, row_count, with_reasons, write_shards
 from likeness.data.where import check_columns, parse_where
 
@@ -32,9 +33,12 @@ class FilterFacesConfig(FaceLimits):
     ``as_of``: the moment at which consent must hold, UTC; needed when a ledger is bound. ``consent_scope``: what each
     person must allow: any picture may end up on either side of the split. ``where``: an expression over all columns of
     pictures and measures that must hold as well, such as ``licence in ["CC0-1.0", "CC-BY-4.0"] and abs(yaw) < 20``.
+    ``near_duplicates``: pictures whose perceptual hashes differ in at most so many of 64 bits are one, of which the
+    largest face stays, and of equal ones the sharpest; None keeps all.
     """
 
     where: str = ""
+    near_duplicates: int | None = Field(default=None, ge=0, le=15)
 
     as_of: Moment | None = None
     consent_scope: tuple[Scope, ...] = Field(default=("train", "evaluate"), min_length=1)
@@ -65,6 +69,7 @@ def filter_faces(
     measured = read_detections(detections)
     objections = _objections(images, consent, config)
     broken = _judge(images, measured, config, objections)
+    broken |= _copies(images, measured, config.near_duplicates, broken)
     rules = Counter(rule for found in broken.values() for rule in found)
     total = row_count(images)
     if len(broken) == total:
@@ -138,6 +143,20 @@ def _judge(
         if found := objected | broken_rules(values, config) | unmet:
             broken[row["id"]] = found
     return broken
+
+
+def _copies(
+    images: Path, measured: Mapping[str, Mapping[str, Any]], distance: int | None, broken: Mapping[str, Any]
+) -> dict[str, dict[str, str]]:
+    """Of pictures that break nothing, those of which a better near-duplicate is there, by image id."""
+    if distance is None:
+        return {}
+    names = {row["id"]: row["file_name"] for row in iter_rows(images, ["id", "file_name"]) if row["id"] not in broken}
+    # The best first: a group is called by its first picture. Names make an order of equals.
+    ids = sorted(names, key=lambda i: (-(measured[i]["face_px"] or 0), -(measured[i]["blur"] or 0), names[i]))
+    best = near_duplicates([measured[one]["phash"] for one in ids], distance)
+    copies = ((one, ids[row]) for one, row in zip(ids, best.tolist(), strict=True) if one != ids[row])
+    return {one: {"near_duplicates": f"looks like {names[kept]}, which has the better face"} for one, kept in copies}
 
 
 def _kept(

@@ -1,0 +1,57 @@
+"""Pictures that look alike: a perceptual hash of each, and groups of those that differ in few of its 64 bits.
+
+The hash is the DCT hash of Zauner (Implementation and Benchmarking of Perceptual Image Hash Functions, 2010): the 64
+lowest frequencies of a small picture, each above their median or not. Copies in another size, quality or format are a
+few bits apart, other pictures about 32. Shapes: N pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+BITS = 64
+_SMALL, _LOW = 32, 8
+_TABLES = 4  # of 16 bits each: two hashes that differ in 4 n + 3 bits at most differ in n of one of them
+
+
+def perceptual_hash(pixels: np.ndarray) -> str:
+    """16 hex digits for (H, W, 3) uint8 RGB."""
+    from PIL import Image
+    from scipy.fft import dctn
+
+    small = Image.fromarray(pixels).convert("L").resize((_SMALL, _SMALL), Image.Resampling.BOX)
+    low = dctn(np.asarray(small, dtype=np.float64), norm="ortho")[:_LOW, :_LOW].ravel()
+    # Rounded, so that a flat picture's noise in the last bits decides nothing; the mean brightness is left out.
+    low = np.round(low, 3)
+    bits = low > np.median(low[1:])
+    bits[0] = False
+    return np.packbits(bits).tobytes().hex()
+
+
+def near_duplicates(hashes: Sequence[str], distance: int) -> np.ndarray:
+    """(N,) int64: the first picture of each one's group. Groups are chains of pictures at most ``distance`` bits apart.
+
+    Exact, by faiss's multi-index hashing: only pictures that share a quarter of the hash, but for ``distance`` / 4
+    bits, are compared (what that costs: benchmarks/near_duplicates.py).
+    """
+    import faiss
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not hashes:
+        return np.zeros(0, dtype=np.int64)
+    packed = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(-1, BITS // 8)
+    # Many copies of one hash would be compared each with each: one of each hash is looked for.
+    distinct, place = np.unique(packed, axis=0, return_inverse=True)
+    index = faiss.IndexBinaryMultiHash(BITS, _TABLES, BITS // _TABLES)
+    index.nflip = distance // _TABLES
+    index.add(distinct)
+    limits, _, found = index.range_search(distinct, distance + 1)  # below the radius
+    rows = np.repeat(np.arange(len(distinct)), np.diff(limits.astype(np.int64)))
+    edges = coo_array((np.ones(len(rows), dtype=bool), (rows, found)), shape=(len(distinct), len(distinct)))
+    _, labels = connected_components(edges, directed=False)
+    group = labels[place.ravel()]
+    _, first = np.unique(group, return_index=True)
+    return np.asarray(first[group], dtype=np.int64)
