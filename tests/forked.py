@@ -1,4 +1,4 @@
-"""Several processes of one run, forked: torch need not load again."""
+"""Children that are forked, so that torch need not load again: one to be killed, or the processes of one run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ import traceback
 from collections.abc import Callable
 
 import torch
+
+
+def in_child(work: Callable[[], object], kill_after: float | None = None) -> int:
+    """Run ``work`` in a child, killed after some seconds if asked; its exit code, minus the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def forked(processes: int, work: Callable[[int], None]) -> None:

@@ -98,6 +98,13 @@ def read(policy: Policy) -> set[str]:
     return {name for name, slope in zip(trained, slopes, strict=True) if slope is not None and slope.any()}
 
 
+def frozen(policy: Policy) -> dict[str, torch.Tensor]:
+    """Every tensor of every model of the pipeline that is not trained."""
+    modules = {n: m for n, m in policy.pipeline.components.items() if isinstance(m, torch.nn.Module)}
+    tensors = {f"{name}.{key}": value for name, m in modules.items() for key, value in m.state_dict().items()}
+    return {name: value.clone() for name, value in tensors.items() if name not in policy.trainable()}
+
+
 def disturb(policy: Policy, scale: float = 0.3) -> None:
     """As after training: a LoRA's B is 0 at first, and so would be its effect."""
     generator = torch.Generator().manual_seed(1)

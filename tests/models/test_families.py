@@ -30,7 +30,7 @@ from likeness.training.trainer import Trainer
 from tiny import FAMILIES
 from tiny_pairs import red_pairs, toy_online, toy_paired
 from tiny_rounds import policy_gradient, regression, selected
-from tiny_training import PROMPTS, disturb, policy_of, read, run_step, toy_denoising, toy_reward
+from tiny_training import PROMPTS, disturb, frozen, policy_of, read, run_step, toy_denoising, toy_reward
 
 SAMPLING: dict[str, Any] = {"steps": 2, "guidance_scale": 2.0, "batch": 3}
 
@@ -142,13 +142,6 @@ def test_a_lora_is_nothing_at_first_and_can_be_switched_off_saved_and_loaded(
     with tuned(base, tmp_path):
         torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), trained, atol=1e-5, rtol=0)
     torch.testing.assert_close(generate(base, PROMPTS, [1, 2, 3], **SAMPLING), plain, rtol=0, atol=0)
-
-
-def frozen(policy: Policy) -> dict[str, torch.Tensor]:
-    """Every tensor of every model of the pipeline that is not trained."""
-    modules = {n: m for n, m in policy.pipeline.components.items() if isinstance(m, torch.nn.Module)}
-    tensors = {f"{name}.{key}": value for name, m in modules.items() for key, value in m.state_dict().items()}
-    return {name: value.clone() for name, value in tensors.items() if name not in policy.trainable()}
 
 
 @pytest.mark.parametrize(

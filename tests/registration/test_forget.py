@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import in_child
 from likeness.core.artifact import lineage_file
 from likeness.core.io import canonical_json, digest_bytes, digest_path, read_json
 from likeness.data.consent import read_ledger
@@ -121,18 +122,6 @@ def tree(root: Path) -> dict[str, bytes]:
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
 
 
-def in_a_child(work: Callable[[], object]) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def killed_at(number: int, work: Callable[[], object]) -> Callable[[], object]:
     """``work`` that dies, as by SIGKILL, before the ``number``-th call that changes the disk."""
     calls = 0
@@ -174,16 +163,16 @@ def test_killed_anywhere_and_run_again_it_comes_to_the_same_end(tmp_path: Path, 
         shutil.copytree(project.root, run)
 
     fresh()
-    assert in_a_child(lambda: finish(run, 5)) == 0
+    assert in_child(lambda: finish(run, 5)) == 0
     whole = tree(run)
     assert any(name.startswith("proofs/") for name in whole)
     number, kills = 1, 0
     while True:
         fresh()
-        if in_a_child(killed_at(number, lambda: finish(run, 5))) != 9:
+        if in_child(killed_at(number, lambda: finish(run, 5))) != 9:
             break
         kills += 1
-        assert in_a_child(lambda: finish(run, 5)) == 0
+        assert in_child(lambda: finish(run, 5)) == 0
         assert tree(run) == whole, f"killed at call {number}"
         assert FeatureCache(run / "features").get(keys) == {keys[-1]: b"features"}
         number += step

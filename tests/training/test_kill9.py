@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from forked import in_child
 from likeness.models.policy import Policy
 from likeness.training.algorithm import Slots, StepOutput
 from likeness.training.checkpoint import load_checkpoint
@@ -29,22 +30,11 @@ DURABLE = ("fsync", "replace", "unlink")
 RESULT = "result.safetensors"
 
 
-def in_child(work: Callable[[], None], kill_after: float | None = None) -> int:
-    """Run ``work`` in a forked child, killed after some seconds if asked; returns the signal that ended it, or 0."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+def ended(work: Callable[[], object], kill_after: float | None = None) -> bool:
+    """Whether ``work`` came to its end in a child; else it was killed, and did not fail by itself."""
+    code = in_child(work, kill_after)
+    assert code in (0, -signal.SIGKILL)
+    return code == 0
 
 
 class Slow(Wrapped):
@@ -87,7 +77,7 @@ def killed_at(call: int, work: Callable[[], None]) -> Callable[[], None]:
 def check(base: Path, out: Path, expected: dict[str, torch.Tensor], saved: bool, steps: int = 4) -> None:
     checkpoint = load_checkpoint(out)
     assert checkpoint is not None or not saved
-    assert in_child(lambda: train(base, out, steps)) == 0
+    assert ended(lambda: train(base, out, steps))
     found = load_file(out / RESULT)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
@@ -95,7 +85,7 @@ def check(base: Path, out: Path, expected: dict[str, torch.Tensor], saved: bool,
 def undisturbed(base: Path, out: Path, steps: int = 4) -> dict[str, torch.Tensor]:
     out.mkdir()
     torch.set_num_threads(1)  # a forked child has no worker threads
-    assert in_child(lambda: train(base, out, steps)) == 0
+    assert ended(lambda: train(base, out, steps))
     return load_file(out / RESULT)
 
 
@@ -108,7 +98,7 @@ def test_a_kill_at_every_durable_call_of_the_saves_loses_nothing(sd15_folder: Pa
         calls += 1
         out = tmp_path / str(calls)
         out.mkdir()
-        if in_child(killed_at(calls, lambda out=out: train(sd15_folder, out, steps))) == 0:  # type: ignore[misc]
+        if ended(killed_at(calls, lambda out=out: train(sd15_folder, out, steps))):  # type: ignore[misc]
             break
         check(sd15_folder, out, expected, calls > 3, steps)
     assert calls - 1 >= 3 + (steps - 1) * 4
@@ -118,7 +108,7 @@ def test_a_kill_at_every_durable_call_of_the_saves_loses_nothing(sd15_folder: Pa
 def test_fifty_kills_at_random_moments_lose_nothing(sd15_folder: Path, tmp_path: Path) -> None:
     expected = undisturbed(sd15_folder, tmp_path / "whole")
     began = time.monotonic()
-    assert in_child(lambda: train(sd15_folder, tmp_path / "timed")) == 0
+    assert ended(lambda: train(sd15_folder, tmp_path / "timed"))
     whole = time.monotonic() - began
     draw = random.Random(0)
     killed = number = 0
@@ -126,8 +116,8 @@ def test_fifty_kills_at_random_moments_lose_nothing(sd15_folder: Path, tmp_path:
         number += 1
         out = tmp_path / str(number)
         out.mkdir()
-        if in_child(lambda out=out: train(sd15_folder, out), draw.uniform(0, whole)) == signal.SIGKILL:  # type: ignore[misc]
-            killed += 1
+        if ended(lambda out=out: train(sd15_folder, out), draw.uniform(0, whole)):  # type: ignore[misc]
+            whole *= 0.95  # the machine was slower when it was timed
         else:
-            whole *= 0.95  # it had ended by itself: the machine was slower when it was timed
+            killed += 1
         check(sd15_folder, out, expected, saved=False)
