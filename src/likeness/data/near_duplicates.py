@@ -13,7 +13,6 @@ import numpy as np
 
 BITS = 64
 _SMALL, _LOW = 32, 8
-_TABLES = 4  # of 16 bits each: two hashes that differ in 4 n + 3 bits at most differ in n of one of them
 
 
 def perceptual_hash(pixels: np.ndarray) -> str:
@@ -33,8 +32,7 @@ def perceptual_hash(pixels: np.ndarray) -> str:
 def near_duplicates(hashes: Sequence[str], distance: int) -> np.ndarray:
     """(N,) int64: the first picture of each one's group. Groups are chains of pictures at most ``distance`` bits apart.
 
-    Exact, by faiss's multi-index hashing: only pictures that share a quarter of the hash, but for ``distance`` / 4
-    bits, are compared (what that costs: benchmarks/near_duplicates.py).
+    By faiss, which compares each with each, 64 bits at a time; what that costs: benchmarks/near_duplicates.py.
     """
     import faiss
     from scipy.sparse import coo_array
@@ -45,8 +43,7 @@ def near_duplicates(hashes: Sequence[str], distance: int) -> np.ndarray:
     packed = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(-1, BITS // 8)
     # Many copies of one hash would be compared each with each: one of each hash is looked for.
     distinct, place = np.unique(packed, axis=0, return_inverse=True)
-    index = faiss.IndexBinaryMultiHash(BITS, _TABLES, BITS // _TABLES)
-    index.nflip = distance // _TABLES
+    index = faiss.IndexBinaryFlat(BITS)
     index.add(distinct)
     limits, _, found = index.range_search(distinct, distance + 1)  # below the radius
     rows = np.repeat(np.arange(len(distinct)), np.diff(limits.astype(np.int64)))
