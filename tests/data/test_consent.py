@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from likeness.cli import app
 from likeness.data.consent import LEDGER, ConsentError, Grant, Row, Withdrawal, append, read_ledger, withdraw
 
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
@@ -131,8 +134,12 @@ def test_rows_that_do_not_fit_are_refused_and_none_of_the_call_is_written(tmp_pa
 
 
 def test_a_missing_ledger_says_how_to_begin_one(tmp_path: Path) -> None:
-    with pytest.raises(ConsentError, match="likeness consent grant"):
+    with pytest.raises(ConsentError) as caught:
         read_ledger(tmp_path)
+    advice = re.search(r"`likeness (.+?)`", caught.value.remedy)
+    assert advice
+    assert CliRunner().invoke(app, advice[1].split()).exit_code == 0  # the advice can be taken as it stands
+    assert read_ledger(tmp_path).of("PERSON")
 
 
 def _append_one(arguments: tuple[Path, int]) -> None:

@@ -156,7 +156,7 @@ def read_ledger(folder: Path) -> Ledger:
     except OSError as error:
         raise ConsentError(
             f"cannot read the consent ledger {file}: {error.strerror}",
-            remedy=f"begin one with `likeness consent grant {folder} PERSON`, or bind the folder that holds it",
+            remedy=f"begin one with `likeness consent grant {folder} PERSON --scope train --scope evaluate`",
         ) from None
     return _parse(content, file)
 
