@@ -10,14 +10,17 @@ def detect_faces(
     detections: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    encoder: dsl.Input[dsl.Model] = None,
+    reward: dsl.Input[dsl.Model] = None,
+    nsfw: dsl.Input[dsl.Model] = None,
 ) -> None:
-    """Count faces and measure the largest: size, score, pose, sharpness, key points, embedding."""
+    """Count faces and measure the largest: size, score, pose, sharpness, key points, embedding, what scorers add."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "detect_faces@2",
+        "detect_faces@3",
         config,
-        inputs={"images": images, "faces": faces},
+        inputs={"images": images, "faces": faces, "encoder": encoder, "reward": reward, "nsfw": nsfw},
         outputs={"detections": detections},
         metrics=metrics,
     )

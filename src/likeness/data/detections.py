@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +73,30 @@ def _pose(face: Face) -> tuple[float, float, float]:
     return yaw, pitch, roll
 
 
-def read_detections(folder: Path) -> dict[str, dict[str, Any]]:
-    """Detection rows by image id."""
+@dataclass(frozen=True)
+class Measured:
+    """The table by image id. ``columns``: those that go on with a picture, all but its id and its embedding."""
+
+    columns: Sequence[pa.Field]
+    rows: Mapping[str, Mapping[str, Any]]
+
+    def of(self, image_id: str) -> dict[str, Any]:
+        """What goes on with this picture."""
+        row = self.rows[image_id]
+        return {field.name: row[field.name] for field in self.columns}
+
+    def plus(self, columns: Sequence[pa.Field], values: Mapping[str, Mapping[str, Any]]) -> Measured:
+        """With more columns; pictures without ``values`` have None there."""
+        nothing = dict.fromkeys(field.name for field in columns)
+        rows = {one: {**row, **nothing, **values.get(one, {})} for one, row in self.rows.items()}
+        return Measured([*self.columns, *columns], rows)
+
+
+def read_detections(folder: Path) -> Measured:
+    """What detect_faces wrote."""
     try:
         table = pq.read_table(folder / DETECTIONS)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{folder / DETECTIONS} cannot be read: {error}", remedy="run detect_faces again") from None
-    return {row["id"]: row for row in table.to_pylist()}
+    columns = [field for field in table.schema.remove_metadata() if field.name not in ("id", "embedding")]
+    return Measured(columns, {row["id"]: row for row in table.to_pylist()})

@@ -20,7 +20,7 @@ from likeness.core.io import INCOMPLETE, digest_bytes, digest_file, publish, wri
 from likeness.data.containers.base import CONTAINERS, Contents, Entry
 from likeness.data.exif import EXIF
 from likeness.data.images import ImageError, Reason
-from likeness.data.metadata import GIVEN, OWN
+from likeness.data.metadata import GIVEN, own_columns
 from likeness.data.pictures import Limits, read_picture
 from likeness.data.shards import IMAGE, ShardWriter
 from likeness.data.stores import open_store
@@ -124,7 +124,7 @@ def run_task(task: Task, settings: Settings, parts: Path, at: Callable[[int], No
 
 def _extra(columns: pa.Schema) -> dict[str, pa.Field]:
     """Columns beside ours by the name they come with; one that clashes with a column of a step is renamed."""
-    taken = OWN | {"file_name"}
+    taken = own_columns() | {"file_name"}
     names = {name: f"{_RENAMED}{name}" if name in taken else name for name in columns.names if name not in GIVEN}
     fields: dict[str, pa.Field] = {}
     for field_ in columns:

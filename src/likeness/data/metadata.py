@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from likeness.core.errors import InputError
 from likeness.data.detections import SCHEMA as DETECTION_SCHEMA
 from likeness.data.images import ImageError
+from likeness.data.scorers.base import SCORERS, columns_of
 from likeness.data.shards import infer_schema
 from likeness.data.stores import Store
 
@@ -22,10 +24,15 @@ METADATA = "metadata.jsonl"
 _FILES = (METADATA, "metadata.csv", "metadata.parquet")
 _MOST_BYTES = 2_000_000_000
 GIVEN = ("person", "licence", "source", "consent")  # columns of ours that metadata may fill
-# Columns that this and later steps write.
-OWN = {"image", "id", "sha256", "width", "height", "format", "original_width", "original_height", "original_bytes"}
-OWN |= {"exif", "exif_dropped", "rules", "reasons", "caption", "subject_caption", "subject", "token"}
-OWN |= set(DETECTION_SCHEMA.names)
+_OWN = {"image", "id", "sha256", "width", "height", "format", "original_width", "original_height", "original_bytes"}
+_OWN |= {"exif", "exif_dropped", "rules", "reasons", "caption", "subject_caption", "subject", "token"}
+
+
+@functools.cache
+def own_columns() -> frozenset[str]:
+    """Columns that this and later steps write."""
+    scored = {field.name for field in columns_of([*SCORERS])}
+    return frozenset(_OWN | set(DETECTION_SCHEMA.names) | scored)
 
 
 def is_metadata(name: str) -> bool:
@@ -62,7 +69,7 @@ def _checked(row: dict[str, Any], where: str) -> str:
     name = row.pop("file_name", None)
     if not isinstance(name, str):
         raise InputError(f"{where} has no text 'file_name'", remedy='write {"file_name": "a.png", …} on every line')
-    taken = sorted(set(row) & OWN)
+    taken = sorted(own_columns() & set(row))
     if taken:
         raise InputError(f"{where} sets {', '.join(taken)}, which the steps write", remedy="rename those keys")
     return name

@@ -65,12 +65,19 @@ def parse_where(text: str) -> tuple[Condition, ...]:
     return tuple(_condition(part) for part in (tree.body.values if joined else [tree.body]))  # type: ignore[attr-defined]
 
 
-def check_columns(conditions: Collection[Condition], known: Collection[str]) -> None:
-    """Raises ConfigError for the first column that is not among ``known``, with the nearest that are."""
+def check_columns(
+    conditions: Collection[Condition], known: Collection[str], ways: Mapping[str, str] | None = None
+) -> None:
+    """Raises ConfigError for the first column that is not among ``known``, with the nearest that are.
+
+    ``ways``: what to do to have columns that may not be there.
+    """
+    possible = ways or {}
     for condition in conditions:
         for name in condition.columns:
             if name not in known:
-                raise ConfigError(f"where: there is no column '{name}'", remedy=did_you_mean(name, known))
+                remedy = possible.get(name) or did_you_mean(name, {*known, *possible})
+                raise ConfigError(f"where: there is no column '{name}'", remedy=remedy)
 
 
 def _condition(part: ast.expr) -> Condition:

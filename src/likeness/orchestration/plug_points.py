@@ -24,6 +24,7 @@ _PREFIX = re.compile(r"^[A-Z][a-z ]+ ``\w+``: ")
 def registries() -> Sequence[tuple[Registry[Any], str]]:
     """The plug-points that the page shows, each with where its names go."""
     from likeness.data.containers.base import CONTAINERS
+    from likeness.data.scorers.base import SCORERS
     from likeness.models.adapters.base import ADAPTERS
     from likeness.preferences.attacks import ATTACKS
     from likeness.preferences.sources import SOURCES
@@ -36,6 +37,10 @@ def registries() -> Sequence[tuple[Registry[Any], str]]:
 
     return (
         (CONTAINERS, "files of many pictures that `ingest` reads"),
+        (
+            SCORERS,
+            "`detect_faces.scorers`: what is measured on each picture, as columns that `filter_faces.where` reads",
+        ),
         (SOURCES, "`mine_preferences.sources`: where preference pairs come from"),
         (ATTACKS, "`attacks` of the source `attack_negatives`: pictures that earn nothing"),
         (TREATMENTS, "`train_reward.treatments.KIND`: what is done to training labels first"),

@@ -18,13 +18,12 @@ from likeness.core.step import Metrics, StepSpec
 from likeness.data.consent import RECORD, RULE, Moment, Scope, read_ledger
 from likeness.data.contact_sheet import render_sheet
 from likeness.data.contract import COLUMNS, MEASURES, check_contract
-from likeness.data.detections import SCHEMA, read_detections
+from likeness.data.detections import Measured, read_detections
 from likeness.data.filters import FaceLimits, broken_rules
 from likeness.data.near_duplicates import near_duplicates
+from likeness.data.scorers.base import ways_to_columns
 from likeness.data.shards import iter_rows, read_rows, read_schema, row_count, with_reasons, write_shards
 from likeness.data.where import check_columns, parse_where
-
-_MEASURED = [field for field in SCHEMA if field.name not in ("id", "embedding")]
 
 
 class FilterFacesConfig(FaceLimits):
@@ -78,7 +77,7 @@ def filter_faces(
             f"all {total} pictures break a limit ({seen})",
             remedy="loosen those limits under filter_faces, add pictures, or see to their consent",
         )
-    schema = pa.schema([*read_schema(images), *_MEASURED])
+    schema = pa.schema([*read_schema(images), *measured.columns])
     progress = tqdm(_kept(images, measured, broken), "filter faces", total - len(broken), unit="picture")
     write_shards(kept, progress, rows_per_shard=config.rows_per_shard, schema=schema)
     aside = _quarantined(images, measured, broken)
@@ -123,22 +122,22 @@ def _objections(images: Path, consent: Path | None, config: FilterFacesConfig) -
 
 
 def _judge(
-    images: Path, measured: Mapping[str, Mapping[str, Any]], config: FilterFacesConfig, objections: Mapping[str, str]
+    images: Path, measured: Measured, config: FilterFacesConfig, objections: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
     """Broken limits by image id, only of images that break any."""
     conditions = parse_where(config.where)
     own = {name for name in read_schema(images).names if name != "image"}
-    check_columns(conditions, own | {field.name for field in _MEASURED})
+    check_columns(conditions, own | {field.name for field in measured.columns}, ways_to_columns())
     wanted = {"id", "file_name", *(name for condition in conditions for name in condition.columns)}
     broken = {}
     for row in iter_rows(images, sorted(wanted & own)):
-        if row["id"] not in measured:
+        if row["id"] not in measured.rows:
             raise InputError(
                 f"picture {row['file_name']} has no row in the detections",
                 remedy="run detect_faces on these images again",
             )
         objected = {RULE: objections[row["id"]]} if row["id"] in objections else {}
-        values = {**row, **measured[row["id"]]}
+        values = {**row, **measured.rows[row["id"]]}
         unmet = {f"where: {c.text}": c.sentence(values) for c in conditions if not c.holds(values)}
         if found := objected | broken_rules(values, config) | unmet:
             broken[row["id"]] = found
@@ -146,37 +145,32 @@ def _judge(
 
 
 def _copies(
-    images: Path, measured: Mapping[str, Mapping[str, Any]], distance: int | None, broken: Mapping[str, Any]
+    images: Path, measured: Measured, distance: int | None, broken: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
     """Of pictures that break nothing, those of which a better near-duplicate is there, by image id."""
     if distance is None:
         return {}
     names = {row["id"]: row["file_name"] for row in iter_rows(images, ["id", "file_name"]) if row["id"] not in broken}
     # The best first: a group is called by its first picture. Names make an order of equals.
-    ids = sorted(names, key=lambda i: (-(measured[i]["face_px"] or 0), -(measured[i]["blur"] or 0), names[i]))
-    best = near_duplicates([measured[one]["phash"] for one in ids], distance)
+    ids = sorted(names, key=lambda i: (-(measured.rows[i]["face_px"] or 0), -(measured.rows[i]["blur"] or 0), names[i]))
+    best = near_duplicates([measured.rows[one]["phash"] for one in ids], distance)
     copies = ((one, ids[row]) for one, row in zip(ids, best.tolist(), strict=True) if one != ids[row])
     return {one: {"near_duplicates": f"looks like {names[kept]}, which has the better face"} for one, kept in copies}
 
 
-def _kept(
-    images: Path, measured: Mapping[str, Mapping[str, Any]], broken: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _kept(images: Path, measured: Measured, broken: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for row in iter_rows(images):
         if row["id"] not in broken:
-            yield row | {field.name: measured[row["id"]][field.name] for field in _MEASURED}
+            yield row | measured.of(row["id"])
 
 
-def _quarantined(
-    images: Path, measured: Mapping[str, Mapping[str, Any]], broken: Mapping[str, Mapping[str, str]]
-) -> Iterator[dict[str, Any]]:
+def _quarantined(images: Path, measured: Measured, broken: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, Any]]:
     for row in iter_rows(images):
         if row["id"] in broken:
             found = broken[row["id"]]
-            columns = {field.name: measured[row["id"]][field.name] for field in _MEASURED}
             # A face that may not be used is not copied once more, nor shown on the contact sheet.
             withheld = dict.fromkeys(("image", "box", "keypoints")) if RULE in found else {}
-            yield row | columns | withheld | {"rules": list(found), "reasons": list(found.values())}
+            yield row | measured.of(row["id"]) | withheld | {"rules": list(found), "reasons": list(found.values())}
 
 
 SPEC = StepSpec(
