@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,20 +25,20 @@ TEMPLATE = (
 SPECIAL = ("<pad>", "<s>", "</s>", "<image>")
 
 
-def tiny_llava(folder: Path) -> Path:
-    """Save it into ``folder``: two layers of width 32, pictures of 32 pixels, a token for each byte."""
+def byte_tokenizer(special: Sequence[str], **named: str) -> PreTrainedTokenizerFast:
+    """A token for each byte, and the ``special`` ones."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate([*letters, *SPECIAL])}
-    bytes_ = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    bytes_ = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate([*letters, *special])}, merges=[]))
     bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytes_.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytes_,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        additional_special_tokens=["<image>"],
-    )
+    others = [token for token in special if token not in named.values()]
+    return PreTrainedTokenizerFast(tokenizer_object=bytes_, additional_special_tokens=others, **named)
+
+
+def tiny_llava(folder: Path) -> Path:
+    """Save it into ``folder``: two layers of width 32, pictures of 32 pixels, a token for each byte."""
+    tokenizer = byte_tokenizer(SPECIAL, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    vocabulary = tokenizer.get_vocab()
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
         tokenizer=tokenizer,

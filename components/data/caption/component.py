@@ -10,14 +10,16 @@ def caption(
     quarantine: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    captioner_model: dsl.Input[dsl.Model] = None,
+    base_model: dsl.Input[dsl.Model] = None,
 ) -> None:
     """Write a training caption and a personalisation caption (with a place for the token) beside each picture."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "caption@2",
+        "caption@3",
         config,
-        inputs={"kept": kept},
+        inputs={"kept": kept, "captioner_model": captioner_model, "base_model": base_model},
         outputs={"captioned": captioned, "quarantine": quarantine},
         metrics=metrics,
     )

@@ -1,6 +1,7 @@
-"""Captioners: words for training, and words for personalisation that leave the identity out.
+"""The plug-point ``captioner``: words for training, and words for personalisation that leave the identity out.
 
-A captioner is a function from rows to captions, found by name, so that a vision-language model is one more entry.
+A captioner is a function from rows to captions, found by name; its factory takes the options and the folder of a model,
+None when no model is bound.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,18 +33,27 @@ class Caption:
 
 @dataclass(frozen=True)
 class Undescribed:
-    """``reason``: why there are no words for a picture."""
+    """``reason``: why there are no words for a picture, and the ``rule`` by which that is counted."""
 
     reason: str
+    rule: str = "no_caption"
 
 
 class CaptionOptions(Config):
-    """``keep``: probability that a phrase of ``attributes`` stays. ``text``, ``subject``: the words of ``fixed``."""
+    """``keep``: probability that a phrase of ``attributes`` stays. ``text``, ``subject``: the words of ``fixed``.
+
+    Of the captioners that are models: ``prompt``, what they are asked or go on from (their own when it is empty);
+    ``temperature`` 0 takes the likeliest words; ``model_batch``: pictures at a time.
+    """
 
     seed: int = 0
     keep: float = Field(default=0.85, ge=0, le=1)
     text: str = "a photo of a person"
     subject: str = "a photo of {token} person"
+    prompt: str = ""
+    max_new_tokens: int = Field(default=60, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    model_batch: int = Field(default=4, ge=1)
 
     @field_validator("subject")
     @classmethod
@@ -53,8 +64,8 @@ class CaptionOptions(Config):
 
 
 Captioner = Callable[[Sequence[Row]], list[Caption | Undescribed]]
-CaptionerFactory = Callable[[CaptionOptions], Captioner]
-CAPTIONERS: Registry[CaptionerFactory] = Registry("captioner")
+CaptionerFactory = Callable[[CaptionOptions, Path | None], Captioner]
+CAPTIONERS: Registry[CaptionerFactory] = Registry("captioner", builtin=(__name__, "likeness.data.model_captions"))
 
 
 def without_token(words: str, token: str) -> str:
@@ -63,13 +74,13 @@ def without_token(words: str, token: str) -> str:
 
 
 @CAPTIONERS.register("fixed")
-def fixed(options: CaptionOptions) -> Captioner:
+def fixed(options: CaptionOptions, model: Path | None = None) -> Captioner:
     """The same words for every picture: for photographs about which nothing else is known."""
     return lambda rows: [Caption(options.text, options.subject) for _ in rows]
 
 
 @CAPTIONERS.register("attributes")
-def attributes(options: CaptionOptions) -> Captioner:
+def attributes(options: CaptionOptions, model: Path | None = None) -> Captioner:
     """The known factors as phrases; each is dropped with probability 1 - ``keep``, decided by seed and image id."""
     return lambda rows: [_attributes(row, options) for row in rows]
 

@@ -10,17 +10,25 @@ import numpy as np
 
 from likeness.core.errors import InputError
 from likeness.core.seeds import derive_seed
-from likeness.data.captions import without_token
+from likeness.data.captions import TOKEN, without_token
+from likeness.evaluation.prompt_bank import Category, prompt_bank
 from likeness.evaluation.readings import Request
 
 
 def draw_requests(
-    rows: Sequence[Mapping[str, Any]], *, prompts: int, seeds: int, named: int, seed: int
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    prompts: int,
+    seeds: int,
+    named: int,
+    seed: int,
+    bank: Sequence[Category] = (),
 ) -> list[Request]:
     """``prompts`` prompts over the subjects in turn, each for ``seeds`` seeds.
 
-    Pictures whose factors are known give new combinations of the values seen, ``named`` factors a prompt; others
-    lend their captions. A prompt holds the subject's token and never an identity attribute.
+    With categories of the prompt ``bank``, each subject is asked them in turn, in an order drawn by seed. Without,
+    pictures whose factors are known give new combinations of the values seen, ``named`` factors a prompt; others lend
+    their captions. A prompt holds the subject's token and never an identity attribute.
 
     Raises:
         InputError: there is no evaluation row.
@@ -33,7 +41,10 @@ def draw_requests(
         subject = subjects[index % len(subjects)]
         own = [row for row in rows if row["subject"] == subject]
         rng = np.random.default_rng(derive_seed(seed, "prompt", index))
-        prompt = _prompt(own, named, rng)
+        if bank:
+            prompt = _banked(bank, index // len(subjects), seed).replace(TOKEN, str(own[0]["token"]))
+        else:
+            prompt = _prompt(own, named, rng)
         words = without_token(prompt, str(own[0]["token"]))
         out += [Request(prompt, subject, index, k, words) for k in range(seeds)]
     return out
@@ -42,6 +53,14 @@ def draw_requests(
 def noise_seeds(requests: Sequence[Request], seed: int) -> list[int]:
     """The sampler's seed of each request: the same for every variant, so that pairs share their noise."""
     return [derive_seed(seed, "noise", request.index, request.seed) for request in requests]
+
+
+def _banked(bank: Sequence[Category], turn: int, seed: int) -> str:
+    """The ``turn``-th prompt of a subject: categories alternate, and no prompt comes twice before all did."""
+    category = bank[turn % len(bank)]
+    prompts = prompt_bank().root[category]
+    order = np.random.default_rng(derive_seed(seed, "bank", category)).permutation(len(prompts))
+    return prompts[int(order[turn // len(bank) % len(prompts)])]
 
 
 def _prompt(rows: Sequence[Mapping[str, Any]], named: int, rng: np.random.Generator) -> str:

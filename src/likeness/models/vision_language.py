@@ -1,7 +1,7 @@
 """A vision-language model that answers about pictures: any folder that transformers' image-text-to-text classes open.
 
-Tested on a tiny random LLaVA. Folders of Qwen-VL and LLaVA-OneVision load through the same classes, but their video
-processors ask for torchvision, which this project's environment leaves out.
+Tested on tiny random models of LLaVA, Qwen2-VL and Qwen2.5-VL. LLaVA-OneVision's video processor asks for torchvision,
+which this project's environment leaves out.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likeness.core.errors import InputError
-from likeness.core.io import digest_path
+from likeness.core.io import digest_path, read_json
 from likeness.models.runtime import home, quiet_loading
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+_REMEDY = "point the port at a folder with config.json, model.safetensors, tokenizer and processor files"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,45 @@ class Question:
 
     pictures: tuple[np.ndarray, ...]
     text: str
+
+
+def model_type(folder: Path) -> str:
+    """What transformers calls the model in ``folder``, such as ``blip``.
+
+    Raises:
+        InputError: the folder has no config.json, or it names no type.
+    """
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is not a vision-language model: it has no config.json", remedy=_REMEDY)
+    return str(read_json(folder / "config.json").get("model_type"))
+
+
+def load_image_text_model(folder: Path) -> tuple[Any, Any]:
+    """Model and processor of a folder that ``save_pretrained`` wrote: safetensors only, frozen, at home.
+
+    Raises:
+        InputError: the folder is no such model.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from likeness.models.qwen_processor import QWEN, QwenProcessor
+
+    kind = model_type(folder)
+    dtype = torch.float32 if home().type == "cpu" else torch.bfloat16
+    try:
+        with quiet_loading():
+            model = AutoModelForImageTextToText.from_pretrained(
+                folder, use_safetensors=True, dtype=dtype, local_files_only=True
+            )
+            processor: Any = (
+                QwenProcessor.load(folder)
+                if kind in QWEN
+                else AutoProcessor.from_pretrained(folder, local_files_only=True)
+            )
+    except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
+        raise InputError(f"{folder} does not load as a vision-language model: {error}", remedy=_REMEDY) from error
+    return model.eval().requires_grad_(False).to(home()), processor
 
 
 @dataclass(frozen=True)
@@ -39,30 +80,16 @@ class VisionLanguageModel:
 
     @classmethod
     def load(cls, folder: Path, batch: int = 4) -> VisionLanguageModel:
-        """Load a folder that ``save_pretrained`` wrote, safetensors only, at home, in float32 on a CPU.
+        """Load a folder as :func:`load_image_text_model` does.
 
         Raises:
             InputError: the folder is no such model, or its processor lacks a chat template.
         """
-        import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        remedy = "point the port at a folder with config.json, model.safetensors, tokenizer and processor files"
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{folder} is not a vision-language model: it has no config.json", remedy=remedy)
-        dtype = torch.float32 if home().type == "cpu" else torch.bfloat16
-        try:
-            with quiet_loading():
-                model = AutoModelForImageTextToText.from_pretrained(
-                    folder, use_safetensors=True, dtype=dtype, local_files_only=True
-                )
-                processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, ImportError, KeyError) as error:
-            raise InputError(f"{folder} does not load as a vision-language model: {error}", remedy=remedy) from error
+        model, processor = load_image_text_model(folder)
         if getattr(processor, "chat_template", None) is None:
             raise InputError(f"the processor at {folder} has no chat template", remedy="save it with its template")
         processor.tokenizer.padding_side = "left"  # answers begin where questions end
-        return cls(model.eval().requires_grad_(False).to(home()), processor, digest_path(folder), batch)
+        return cls(model, processor, digest_path(folder), batch)
 
     def write(
         self, questions: Sequence[Question], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0

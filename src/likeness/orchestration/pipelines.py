@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from likeness.core.artifact import ArtifactKind
 from likeness.core.pipeline import Node, Pipeline
@@ -30,12 +30,13 @@ def node(step: str, name: str | None = None, **bind: str) -> Node:
     return Node(name=name or step, spec=load_step(step), bind=bind)
 
 
-def _curation(photos: str, **consent: str) -> tuple[Node, ...]:
+def _curation(photos: str, words: Mapping[str, str], **consent: str) -> tuple[Node, ...]:
+    """``words``: what else ``caption`` reads."""
     return (
         node("ingest", photos=photos),
         node("detect_faces", images="ingest.images", faces="sources.faces"),
         node("filter_faces", images="ingest.images", detections="detect_faces.detections", **consent),
-        node("caption", kept="filter_faces.kept"),
+        node("caption", kept="filter_faces.kept", **words),
         node("split", captioned="caption.captioned"),
     )
 
@@ -122,7 +123,7 @@ def portraits() -> Pipeline:
         sources=MODELS,
         nodes=(
             node("render_portraits"),
-            *_curation("render_portraits.photos"),
+            *_curation("render_portraits.photos", {}),  # words of few phrases, which every text encoder reads whole
             *_preferences(),
             *_alignment(),
             *_release(),
@@ -136,7 +137,12 @@ def production() -> Pipeline:
         name="production",
         summary="Curate photographs, learn a reward, align a LoRA, evaluate, gate and register it.",
         sources={"photos": ArtifactKind.PHOTOS, "consent": ArtifactKind.CONSENT, **MODELS},
-        nodes=(*_curation("sources.photos", consent="sources.consent"), *_preferences(), *_alignment(), *_release()),
+        nodes=(
+            *_curation("sources.photos", {"base_model": "sources.base_model"}, consent="sources.consent"),
+            *_preferences(),
+            *_alignment(),
+            *_release(),
+        ),
     )
 
 

@@ -23,6 +23,7 @@ _PREFIX = re.compile(r"^[A-Z][a-z ]+ ``\w+``: ")
 
 def registries() -> Sequence[tuple[Registry[Any], str]]:
     """The plug-points that the page shows, each with where its names go."""
+    from likeness.data.captions import CAPTIONERS
     from likeness.data.containers.base import CONTAINERS
     from likeness.data.scorers.base import SCORERS
     from likeness.models.adapters.base import ADAPTERS
@@ -41,6 +42,7 @@ def registries() -> Sequence[tuple[Registry[Any], str]]:
             SCORERS,
             "`detect_faces.scorers`: what is measured on each picture, as columns that `filter_faces.where` reads",
         ),
+        (CAPTIONERS, "`caption.captioner`: where a picture's words come from"),
         (SOURCES, "`mine_preferences.sources`: where preference pairs come from"),
         (ATTACKS, "`attacks` of the source `attack_negatives`: pictures that earn nothing"),
         (TREATMENTS, "`train_reward.treatments.KIND`: what is done to training labels first"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,70 +15,105 @@ from tqdm import tqdm
 
 from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import InputError
-from likeness.core.step import Metrics, StepSpec
-from likeness.data.captions import CAPTIONERS, Captioner, CaptionOptions, Undescribed
+from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.data.caption_checks import CaptionChecks, Count, broken_caption, token_counter
+from likeness.data.captions import CAPTIONERS, Caption, Captioner, CaptionOptions, Row, Undescribed
 from likeness.data.shards import iter_rows, read_schema, row_count, with_reasons, write_shards
 
 
-class CaptionConfig(CaptionOptions):
-    """``captioner`` names one of the registered captioners; the other keys are its options."""
+class CaptionConfig(CaptionOptions, CaptionChecks):
+    """``captioner`` names one of the registered captioners; the other keys are its options, and the checks."""
 
     captioner: str = "attributes"
     batch: int = Field(default=32, ge=1)
     rows_per_shard: int = Field(default=1000, ge=1)
 
 
-def caption(config: CaptionConfig, kept: Path, captioned: Path, quarantine: Path) -> Metrics:
+@dataclass
+class _Describing:
+    """A captioner behind its checks; ``aside``: what was wrong, by image id; ``replaced``: how often, by rule."""
+
+    config: CaptionConfig
+    captioner: Captioner
+    tokens: tuple[Count, int] | None
+    aside: dict[str, Undescribed] = field(default_factory=dict)
+    replaced: Counter[str] = field(default_factory=Counter)
+
+    def rows(self, kept: Path) -> Iterator[dict[str, Any]]:
+        """Rows with words."""
+        rows = iter_rows(kept)
+        while chunk := list(islice(rows, self.config.batch)):
+            for row, words in zip(chunk, self.captioner(chunk), strict=True):
+                checked = self._checked(words, row)
+                if isinstance(checked, Undescribed):
+                    self.aside[row["id"]] = checked
+                else:
+                    yield row | {"caption": checked.text, "subject_caption": checked.subject}
+
+    def _checked(self, words: Caption | Undescribed, row: Row) -> Caption | Undescribed:
+        if isinstance(words, Caption):
+            broken = broken_caption(words, row, self.config, self.tokens)
+            if broken is None:
+                return words
+        else:
+            broken = words
+        if self.config.failing == "quarantine":
+            return broken
+        self.replaced[broken.rule] += 1
+        return Caption(self.config.text, self.config.subject)
+
+
+def caption(
+    config: CaptionConfig,
+    kept: Path,
+    captioner_model: Path | None,
+    base_model: Path | None,
+    captioned: Path,
+    quarantine: Path,
+) -> Metrics:
     """Write a training caption and a personalisation caption (with a place for the token) beside each picture.
+
+    ``captioner_model``: for captioners that are models. ``base_model``: its text encoder says how long they may be.
 
     Raises:
         InputError: the captioner has no words for any picture.
     """
-    captioner = CAPTIONERS.get(config.captioner)(config)
+    captioner = CAPTIONERS.get(config.captioner)(config, captioner_model)
+    work = _Describing(config, captioner, token_counter(base_model) if base_model is not None else None)
     schema = read_schema(kept)
     words = schema.append(pa.field("caption", pa.string())).append(pa.field("subject_caption", pa.string()))
-    aside: dict[str, str] = {}
-    progress = tqdm(_captioned(kept, captioner, config.batch, aside), "caption", row_count(kept), unit="picture")
+    progress = tqdm(work.rows(kept), "caption", row_count(kept), unit="picture")
     write_shards(captioned, progress, rows_per_shard=config.rows_per_shard, schema=words)
     described = row_count(captioned)
-    if aside and not described:
+    if work.aside and not described:
         raise InputError(
-            f"the captioner '{config.captioner}' has no words for any of {len(aside)} pictures: "
-            f"{next(iter(aside.values()))}",
-            remedy="add what is missing to metadata.jsonl, or name another captioner (fixed needs nothing)",
+            f"the captioner '{config.captioner}' has no words for any of {len(work.aside)} pictures: "
+            f"{next(iter(work.aside.values())).reason}",
+            remedy="add what is missing to metadata.jsonl, name another captioner (fixed needs nothing), or set "
+            "failing: replace",
         )
-    rows = ({**row, **_because(aside[row["id"]])} for row in iter_rows(kept) if row["id"] in aside)
+    rows = ({**row, **_because(work.aside[row["id"]])} for row in iter_rows(kept) if row["id"] in work.aside)
     write_shards(quarantine, rows, rows_per_shard=config.rows_per_shard, schema=with_reasons(schema))
     distinct = {row["caption"] for row in iter_rows(captioned, ["caption"])}
-    return {
-        "pictures": described,
-        "quarantined": len(aside),
-        "distinct_captions": len(distinct),
-        "captioner": config.captioner,
-    }
+    rules = Counter(found.rule for found in work.aside.values())
+    metrics: Metrics = {"pictures": described, "quarantined": len(work.aside), "replaced": work.replaced.total()}
+    metrics |= {"distinct_captions": len(distinct), "captioner": config.captioner}
+    metrics |= {f"quarantined_{rule}": count for rule, count in sorted(rules.items())}
+    return metrics | {f"replaced_{rule}": count for rule, count in sorted(work.replaced.items())}
 
 
-def _captioned(kept: Path, captioner: Captioner, batch: int, aside: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Rows with words; ``aside`` gets the reason of each that has none, by id."""
-    rows = iter_rows(kept)
-    while chunk := list(islice(rows, batch)):
-        for row, words in zip(chunk, captioner(chunk), strict=True):
-            if isinstance(words, Undescribed):
-                aside[row["id"]] = words.reason
-            else:
-                yield row | {"caption": words.text, "subject_caption": words.subject}
-
-
-def _because(reason: str) -> dict[str, list[str]]:
-    return {"rules": ["no_caption"], "reasons": [reason]}
+def _because(found: Undescribed) -> dict[str, list[str]]:
+    return {"rules": [found.rule], "reasons": [found.reason]}
 
 
 SPEC = StepSpec(
     name="caption",
-    version="2",
+    version="3",
     category="data",
     config=CaptionConfig,
     run=caption,
-    inputs={"kept": ArtifactKind.SHARDS},
+    inputs={"kept": ArtifactKind.SHARDS, "captioner_model": ArtifactKind.MODEL, "base_model": ArtifactKind.MODEL},
     outputs={"captioned": ArtifactKind.SHARDS, "quarantine": ArtifactKind.SHARDS},
+    optional=frozenset({"captioner_model", "base_model"}),
+    resources=Resources(memory_gb=8),
 )

@@ -14,6 +14,7 @@ from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path, read_json, write_json
 from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.evaluation.prompt_bank import Category
 
 if TYPE_CHECKING:
     from likeness.evaluation.readings import Pixels, Request
@@ -38,7 +39,8 @@ METRIC_NAMES = (
 class EvaluateConfig(Config):
     """``prompts`` x ``seeds`` pictures a variant, by ``steps`` sampler steps.
 
-    ``factors_named``: factors that a prompt names. ``det_size``: side the judge's detector sees.
+    ``factors_named``: factors that a prompt names. ``bank``: categories of the prompt bank to ask instead (action,
+    style, clothing, environment). ``det_size``: side the judge's detector sees.
     ``sample_prompts``: prompts whose pictures are kept for the report.
     """
 
@@ -50,6 +52,7 @@ class EvaluateConfig(Config):
     guidance_scale: float = Field(default=3.5, ge=0)
     batch: int = Field(default=16, ge=1)
     factors_named: int = Field(default=3, ge=1)
+    bank: tuple[Category, ...] = ()
     det_size: int = Field(default=640, ge=32, multiple_of=32)
     sample_prompts: int = Field(default=12, ge=1)
     resamples: int = Field(default=4000, ge=200)
@@ -88,7 +91,12 @@ def evaluate(
     judges = Judges.load(judge, encoder, judge_faces, oracle, config.det_size, config.threads)
     targets = references_of(judges, seen, held_out)
     requests = draw_requests(
-        held_out, prompts=config.prompts, seeds=config.seeds, named=config.factors_named, seed=config.seed
+        held_out,
+        prompts=config.prompts,
+        seeds=config.seeds,
+        named=config.factors_named,
+        seed=config.seed,
+        bank=config.bank,
     )
     variants = {"base": None, "candidate": lora, "incumbent": incumbent}
     pictures = _draw(config, base_model, variants, requests, samples)
