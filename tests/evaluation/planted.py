@@ -56,5 +56,6 @@ def rows(candidate: dict[str, float], *, prompts: int = 48, seeds: int = 2, seed
                 noise = {n: shared[n][i, k] + rng.normal(0, _NOISE.get(n, 0.02) / 3) for n in BASE}
                 scores = {name: float(mean + noise[name]) for name, mean in means.items()}
                 about = {"variant": variant, "prompt_index": i, "seed_index": k, "prompt": f"p{i}", "subject": "s"}
+                about["named"] = "clothing|expression" if i % 2 else "clothing|background"
                 out.append(about | scores | PHOTOS)
     return out

@@ -16,10 +16,11 @@ from likeness.core.io import digest_path, write_json
 from likeness.core.step import execute
 from likeness.data.images import encode_png
 from likeness.data.shards import read_rows, write_shards
+from likeness.evaluation.rules import Demand, Rule
 from likeness.evaluation.scores import Scores
 from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_person, labels, persons
 from likeness.models.faces.pack import recogniser_digest
-from likeness.steps.evaluate import METRIC_NAMES, SPEC, EvaluateConfig
+from likeness.steps.evaluate import METRIC_NAMES, SET_METRIC_NAMES, SPEC, EvaluateConfig
 from rendered import pixels
 from tiny_draws import Draws
 from tiny_training import disturb, policy_of
@@ -135,6 +136,59 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_bytes(
     assert draws.count == 2 * batches + 1
     assert digest_path(cut) == digest_path(whole)
     assert digest_path(cut_samples) == digest_path(whole_samples)
+
+
+def _looks(inputs: dict[str, Path], root: Path, *rules: Rule) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    config = CONFIG.model_copy(update={"prompts": 8, "looks": (4,), "demand": Demand(rules=rules)})
+    metrics, result, _ = _run(inputs, root, config)
+    return metrics, json.loads((result / "summary.json").read_text())["looks"], result
+
+
+def test_it_stops_at_the_look_where_the_answer_is_clear(inputs: dict[str, Path], tmp_path: Path) -> None:
+    always = Rule(metric="darkness", comparison="absolute", low=-1, high=2)
+    never = Rule(metric="darkness", comparison="absolute", low=2)
+    open_ = Rule(metric="saturation", comparison="superiority", against="base")
+    metrics, looks, result = _looks(inputs, tmp_path / "always", always)
+    assert looks == {"planned": [4, 8], "reached": 0, "why": "every rule holds"}
+    assert metrics["prompts"] == len(Scores.read(result).mean("darkness", "base")) == 4
+    _, looks, _ = _looks(inputs, tmp_path / "never", always, never)
+    assert looks["why"] == "refused for darkness_absolute"
+    metrics, looks, result = _looks(inputs, tmp_path / "open", open_)
+    assert looks == {"planned": [4, 8], "reached": 1, "why": "all prompts are spent"}
+    assert metrics["prompts"] == 8
+    # The first look's prompts are those of an evaluation that stopped there, to the bit.
+    whole, first = Scores.read(result), Scores.read(tmp_path / "always/result")
+    for metric in ("saturation", "text_similarity", "aesthetic"):
+        assert (whole.first(4).mean(metric, "candidate") == first.mean(metric, "candidate")).all(), metric
+
+
+def test_sets_are_measured_on_one_reading_of_each_picture(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirteen metrics and four set metrics of two variants: one encoder forward a picture, one face pass."""
+    from likeness.evaluation import readings
+    from likeness.models.encoders import DualEncoder
+
+    seen = {"encoder": 0, "faces": 0}
+    vision, embed = DualEncoder._vision, readings.Judges.embed_faces
+
+    def counted(self: Any, images: Any) -> Any:
+        seen["encoder"] += len(images)
+        return vision(self, images)
+
+    def embedded(self: Any, pictures: Any) -> Any:
+        seen["faces"] += len(pictures)
+        return embed(self, pictures)
+
+    monkeypatch.setattr(DualEncoder, "_vision", counted)
+    monkeypatch.setattr(readings.Judges, "embed_faces", embedded)
+    metrics, result, _ = _run({**inputs, "photographs": inputs["evaluation"]}, tmp_path)
+    drawn, held_out, references = 2 * CONFIG.prompts * CONFIG.seeds, 8, 6
+    assert seen["faces"] == drawn + 2 * held_out  # the targets, and the photographs' own levels
+    assert seen["encoder"] == drawn + held_out + references + held_out  # the last are the population
+    sets = Scores.read(result).sets
+    assert set(sets) == set(SET_METRIC_NAMES)
+    assert metrics["kid_base_candidate"] == sets["kid_base"]["candidate"].value
 
 
 def test_a_misspelt_metric_fails_with_the_nearest_name(inputs: dict[str, Path], tmp_path: Path) -> None:

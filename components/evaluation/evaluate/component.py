@@ -18,12 +18,13 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
     incumbent: dsl.Input[dsl.Model] = None,
+    photographs: dsl.Input[dsl.Dataset] = None,
 ) -> None:
     """Score base, candidate and incumbent on equal prompts and seeds, with paired bootstrap intervals."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "evaluate@3",
+        "evaluate@4",
         config,
         inputs={
             "base_model": base_model,
@@ -35,6 +36,7 @@ def evaluate(
             "judge_faces": judge_faces,
             "oracle": oracle,
             "incumbent": incumbent,
+            "photographs": photographs,
         },
         outputs={"evaluation_result": evaluation_result, "samples": samples},
         metrics=metrics,

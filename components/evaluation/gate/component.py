@@ -22,7 +22,7 @@ def gate(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "gate@2",
+        "gate@3",
         config,
         inputs={
             "evaluation_result": evaluation_result,

@@ -1,58 +1,29 @@
-"""The gate: rules as data over the paired scores, a reason with figures for each, one decision.
+"""The gate: rules over the paired scores, a reason with figures for each, one decision.
 
-A candidate passes only if every rule passes. Superiority claims are corrected together by Holm's step-down.
+A candidate passes only if every rule passes. Superiority claims are corrected together by Holm's step-down, and each
+level is shared among the looks at the evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from likeness.core.config import Config
+from likeness.core.errors import InputError, did_you_mean
 from likeness.core.seeds import derive_seed
+from likeness.evaluation.distances import SetEstimate
+from likeness.evaluation.looks import Budget, Look
+from likeness.evaluation.rules import Rule
 from likeness.evaluation.scores import PHOTOS, Scores
-from likeness.evaluation.statistics import Bootstrap, Interval, Method, bootstrap, holm
+from likeness.evaluation.statistics import Array, Estimate, Interval, Method, Student, estimate, holm
 
 CANDIDATE, BASE, INCUMBENT = "candidate", "base", "incumbent"
-
-
-class Rule(Config):
-    """One condition on one metric; the interval as a whole has to satisfy it.
-
-    ``superiority``: candidate - other > margin. ``non_inferiority``: candidate - other >= -margin.
-    ``absolute``: low <= candidate <= high. ``anchored``: the candidate stays between what the base model and the
-    subject's held-out photographs show, widened by the margin, on the sides asked for.
-    ``relative``: the margin is a share of the other's mean. ``win_rate``: the share of pairs won, against one half.
-    """
-
-    metric: str
-    comparison: Literal["superiority", "non_inferiority", "absolute", "anchored"]
-    statistic: Literal["mean", "win_rate"] = "mean"
-    direction: Literal["higher", "lower"] = "higher"
-    against: Literal["baseline", "base"] = "baseline"
-    margin: float = Field(default=0.0, ge=0)
-    relative: bool = False
-    low: float | None = None
-    high: float | None = None
-    sides: Literal["low", "high", "both"] = "both"
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Rule:
-        if self.comparison == "absolute" and self.low is None and self.high is None:
-            raise ValueError("an absolute rule needs low or high")
-        if self.comparison == "anchored" and self.statistic == "win_rate":
-            raise ValueError("an anchored rule compares means")
-        return self
-
-    @property
-    def name(self) -> str:
-        middle = "" if self.statistic == "mean" else "_win_rate"
-        return f"{self.metric}{middle}_{self.comparison}"
+POWER = 0.8  # of the true gain that a reason calls detectable
+_TAIL = 20  # resamples that the tail beyond a level has to hold
+_HOPELESS = 0.99
 
 
 @dataclass(frozen=True)
@@ -67,18 +38,48 @@ class Reason:
     threshold: float
     passed: bool
     text: str
+    detectable: float | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How the gate asks: its random draws, the look that the evidence is at, and the year's budget, if there is one."""
+
+    seed: int
+    resamples: int = 4000
+    method: Method = "bca"
+    look: Look = field(default_factory=Look)
+    budget: Budget | None = None
+
+    def level(self, rule: Rule) -> float:
+        """One-sided level of ``rule`` at this look. The budget is for claims: what they let pass is what goes live."""
+        own = self.budget.level if self.budget and rule.comparison == "superiority" else rule.level
+        return self.look.share(own)
+
+    def estimate(self, values: Array, metric: str, level: float) -> Estimate:
+        """By ``method``, or by Student's t where so small a tail holds too few resamples."""
+        method = self.method if level * self.resamples >= _TAIL else "student"
+        return estimate(values, seed=derive_seed(self.seed, metric), resamples=self.resamples, method=method)
 
 
 @dataclass(frozen=True)
 class _Test:
-    """A rule reduced to numbers: ``sample``'s interval must lie within ``bounds``."""
+    """A rule reduced to numbers: ``sample``'s interval must lie within ``bounds``, at one-sided ``level``."""
 
     rule: Rule
-    sample: Bootstrap
+    part: str
+    sample: Estimate
     bounds: tuple[float, float]
+    level: float
     candidate: float
     other: float
     other_name: str
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the interval lies beyond a bound as a whole: more prompts would not help."""
+        interval = self.sample.interval(_HOPELESS)
+        return interval.high < self.bounds[0] or interval.low > self.bounds[1]
 
 
 def baseline_of(scores: Scores) -> str:
@@ -86,29 +87,45 @@ def baseline_of(scores: Scores) -> str:
     return INCUMBENT if INCUMBENT in scores.variants else BASE
 
 
-def judge(
-    scores: Scores, rules: Sequence[Rule], *, seed: int, resamples: int = 4000, method: Method = "bca"
-) -> list[Reason]:
-    """A reason for each rule, in the rules' order.
+def judge(scores: Scores, rules: Sequence[Rule], ask: Ask) -> list[Reason]:
+    """A reason for each rule, in the rules' order, and for each slice of a rule that has them.
 
     Raises:
-        InputError: the scores lack a metric or variant that a rule names.
+        InputError: the scores lack a metric, a variant or labels that a rule names.
     """
-    tests = [_prepare(scores, rule, seed, resamples, method) for rule in rules]
+    tests = list(_tests(scores, rules, ask))
     claims = [i for i, test in enumerate(tests) if test.rule.comparison == "superiority"]
-    confidence = {i: test.rule.confidence for i, test in enumerate(tests)}
+    levels = {i: test.level for i, test in enumerate(tests)}
     rejected: dict[int, bool] = {}
     if claims:
-        alpha = 1 - max(tests[i].rule.confidence for i in claims)
         # Two-sided p-values: the interval shown at the corrected level excludes the margin exactly when p <= level.
         p_values = np.array([2 * tests[i].sample.p_above(tests[i].bounds[0]) for i in claims])
-        passed, levels = holm(p_values, alpha)
+        passed, corrected = holm(p_values, 2 * min(levels[i] for i in claims))
         rejected = {i: bool(ok) for i, ok in zip(claims, passed, strict=True)}
-        confidence |= {i: 1 - float(level) for i, level in zip(claims, levels, strict=True)}
-    return [_reason(test, confidence[i], rejected.get(i)) for i, test in enumerate(tests)]
+        levels |= {i: float(level) / 2 for i, level in zip(claims, corrected, strict=True)}
+    return [_reason(test, levels[i], rejected.get(i)) for i, test in enumerate(tests)]
 
 
-def _prepare(scores: Scores, rule: Rule, seed: int, resamples: int, method: Method) -> _Test:
+def settled(scores: Scores, rules: Sequence[Rule], ask: Ask) -> str | None:
+    """Why no more prompts are needed, or None: every rule holds at this look, or one cannot be expected to."""
+    lost = [f"{test.rule.name}{test.part}" for test in _tests(scores, rules, ask) if test.hopeless]
+    if lost:
+        return f"refused for {', '.join(lost)}"
+    return "every rule holds" if all(reason.passed for reason in judge(scores, rules, ask)) else None
+
+
+def _tests(scores: Scores, rules: Sequence[Rule], ask: Ask) -> Iterator[_Test]:
+    for rule in rules:
+        if rule.statistic == "set":
+            yield _set_test(scores, rule, ask)
+        elif rule.by is None:
+            yield _prepare(scores, rule, ask)
+        else:
+            for label, part in scores.slices(rule.by).items():
+                yield _prepare(part, rule, ask, f" ({label})" if label else "")
+
+
+def _prepare(scores: Scores, rule: Rule, ask: Ask, part: str = "") -> _Test:
     other = baseline_of(scores) if rule.against == "baseline" else BASE
     sign = 1.0 if rule.direction == "higher" else -1.0
     own = scores.mean(rule.metric, CANDIDATE)
@@ -123,8 +140,29 @@ def _prepare(scores: Scores, rule: Rule, seed: int, resamples: int, method: Meth
     else:
         values = own if rule.statistic == "mean" else scores.win_rate(rule.metric, CANDIDATE, other)
         bounds = _range(scores, rule, margin)
-    drawn = bootstrap(values, seed=derive_seed(seed, rule.metric), resamples=resamples, method=method)
-    return _Test(rule, drawn, bounds, float(own.mean()), float(reference.mean()), other)
+    level = ask.level(rule)
+    sample = ask.estimate(values, rule.metric, level)
+    return _Test(rule, part, sample, bounds, level, float(own.mean()), float(reference.mean()), other)
+
+
+def _set_test(scores: Scores, rule: Rule, ask: Ask) -> _Test:
+    """A rule on the set as a whole; its replicates are paired between variants, being drawn alike."""
+    found = scores.sets.get(rule.metric)
+    if found is None:
+        raise InputError(
+            f"the evaluation has no set metric '{rule.metric}'", remedy=did_you_mean(rule.metric, scores.sets)
+        )
+    other = baseline_of(scores) if rule.against == "baseline" else BASE
+    own = found[CANDIDATE]
+    # The base model has no distance from itself: it is what a distance of none looks like.
+    reference = found.get(other, SetEstimate(0.0, np.zeros_like(own.replicates), own.n))
+    if rule.comparison == "absolute":
+        sample, bounds = own, _range(scores, rule, 0.0)
+    else:
+        sample = own.minus(reference) if rule.direction == "higher" else reference.minus(own)
+        margin = rule.margin * (abs(reference.value) if rule.relative else 1.0)
+        bounds = (margin if rule.comparison == "superiority" else -margin, np.inf)
+    return _Test(rule, "", sample, bounds, ask.level(rule), own.value, reference.value, other)
 
 
 def _range(scores: Scores, rule: Rule, margin: float) -> tuple[float, float]:
@@ -139,14 +177,14 @@ def _range(scores: Scores, rule: Rule, margin: float) -> tuple[float, float]:
     return -np.inf if rule.sides == "high" else low, np.inf if rule.sides == "low" else high
 
 
-def _reason(test: _Test, confidence: float, claim: bool | None) -> Reason:
-    interval = test.sample.interval(confidence)
+def _reason(test: _Test, level: float, claim: bool | None) -> Reason:
+    interval = test.sample.interval(1 - 2 * level)
     low, high = test.bounds
     inside = low <= interval.low and interval.high <= high
     passed = inside if claim is None else claim and interval.value > low
     near_low = np.isfinite(low) and (not np.isfinite(high) or interval.low - low < high - interval.high)
     return Reason(
-        rule=test.rule.name,
+        rule=test.rule.name + test.part,
         metric=test.rule.metric,
         value=interval.value,
         ci_low=interval.low,
@@ -154,7 +192,17 @@ def _reason(test: _Test, confidence: float, claim: bool | None) -> Reason:
         threshold=float(low if near_low else high),
         passed=bool(passed),
         text=_sentence(test, interval, bool(passed)),
+        detectable=_detectable(test, level),
     )
+
+
+def _detectable(test: _Test, level: float) -> float | None:
+    """The true value that this gate would have let pass with ``POWER``, of rules that ask for a difference."""
+    from scipy.special import ndtri
+
+    if test.rule.comparison not in ("superiority", "non_inferiority") or not hasattr(test.sample, "values"):
+        return None
+    return test.bounds[0] + float(ndtri(1 - level) + ndtri(POWER)) * Student(test.sample.values).error
 
 
 def _sentence(test: _Test, interval: Interval, passed: bool) -> str:
@@ -167,6 +215,7 @@ def _sentence(test: _Test, interval: Interval, passed: bool) -> str:
         gain = "gain" if rule.direction == "higher" else "reduction"
         against = f"even against the {test.other_name}" if rule.statistic == "win_rate" else f"the {test.other_name}'s"
         subject = f"{rule.metric} {what}" if rule.statistic == "win_rate" else what
+        subject += test.part
         spread = f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
         return (
             f"{subject} {test.candidate:.3f} against {test.other:.3f} ({against}): "
@@ -176,25 +225,8 @@ def _sentence(test: _Test, interval: Interval, passed: bool) -> str:
     side = "both" if np.isfinite(low) and np.isfinite(high) else "low" if np.isfinite(low) else "high"
     origin = "" if rule.comparison == "absolute" else " (from the base model and the subjects' photographs)"
     return (
-        f"{rule.metric} {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}], {level}, "
+        f"{rule.metric}{test.part} {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}], {level}, "
         f"must be {names[side]}{origin}: {verdict}"
-    )
-
-
-def default_rules() -> tuple[Rule, ...]:
-    """The gate of the embedded profile; params may replace any of it."""
-    canaries = (("darkness", 0.1, False), ("saturation", 0.12, False), ("edge_density", 0.35, True))
-    return (
-        Rule(metric="identity", comparison="superiority"),
-        Rule(metric="prompt_fidelity", comparison="non_inferiority", margin=0.02),
-        Rule(metric="face_detected", comparison="non_inferiority", margin=0.05, against="base"),
-        Rule(metric="face_detected", comparison="absolute", low=0.8),
-        Rule(metric="aesthetic", statistic="win_rate", comparison="non_inferiority", margin=0.1),
-        # Less varied than the base is what personalisation means; less varied than the person's own pictures is not.
-        Rule(metric="diversity_across", comparison="anchored", margin=0.3, relative=True, sides="low", against="base"),
-        *(Rule(metric=m, comparison="anchored", margin=d, relative=r, against="base") for m, d, r in canaries),
-        Rule(metric="colour_entropy", comparison="anchored", margin=0.2, relative=True, against="base"),
-        Rule(metric="copy_paste", comparison="anchored", margin=0.08, sides="high", against="base"),
     )
 
 

@@ -42,11 +42,12 @@ def draw_requests(
         own = [row for row in rows if row["subject"] == subject]
         rng = np.random.default_rng(derive_seed(seed, "prompt", index))
         if bank:
-            prompt = _banked(bank, index // len(subjects), seed).replace(TOKEN, str(own[0]["token"]))
+            prompt, factors = _banked(bank, index // len(subjects), seed)
+            prompt = prompt.replace(TOKEN, str(own[0]["token"]))
         else:
-            prompt = _prompt(own, named, rng)
+            prompt, factors = _prompt(own, named, rng)
         words = without_token(prompt, str(own[0]["token"]))
-        out += [Request(prompt, subject, index, k, words) for k in range(seeds)]
+        out += [Request(prompt, subject, index, k, words, factors) for k in range(seeds)]
     return out
 
 
@@ -55,15 +56,19 @@ def noise_seeds(requests: Sequence[Request], seed: int) -> list[int]:
     return [derive_seed(seed, "noise", request.index, request.seed) for request in requests]
 
 
-def _banked(bank: Sequence[Category], turn: int, seed: int) -> str:
-    """The ``turn``-th prompt of a subject: categories alternate, and no prompt comes twice before all did."""
+def _banked(bank: Sequence[Category], turn: int, seed: int) -> tuple[str, tuple[str, ...]]:
+    """The ``turn``-th prompt of a subject, and its category.
+
+    Categories alternate, and no prompt comes twice before all did.
+    """
     category = bank[turn % len(bank)]
     prompts = prompt_bank().root[category]
     order = np.random.default_rng(derive_seed(seed, "bank", category)).permutation(len(prompts))
-    return prompts[int(order[turn // len(bank) % len(prompts)])]
+    return prompts[int(order[turn // len(bank) % len(prompts)])], (category,)
 
 
-def _prompt(rows: Sequence[Mapping[str, Any]], named: int, rng: np.random.Generator) -> str:
+def _prompt(rows: Sequence[Mapping[str, Any]], named: int, rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
+    """A prompt, and the factors that it names."""
     from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, from_record
 
     def pick() -> Mapping[str, Any]:
@@ -71,9 +76,9 @@ def _prompt(rows: Sequence[Mapping[str, Any]], named: int, rng: np.random.Genera
 
     row = pick()
     if any(row.get(factor) is None for factor in FACTORS):
-        return str(row["caption"])
+        return str(row["caption"]), ()
     portrait = replace(from_record(row), **{factor: pick()[factor] for factor in VARIABLE})
     chosen = [VARIABLE[i] for i in rng.permutation(len(VARIABLE))[:named]]
     if chosen == ["accessory"]:
         chosen = ["expression"]  # "no glasses" has no words: a prompt must name something
-    return caption(portrait, chosen, name=str(row["token"]))
+    return caption(portrait, chosen, name=str(row["token"])), tuple(sorted(chosen))

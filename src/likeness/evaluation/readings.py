@@ -6,7 +6,7 @@ Shapes: N pictures, S side of the common thumbnail, D face embedding, E joint im
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class Request:
     """What picture was asked for: ``prompt`` about ``subject``, the ``seed``-th picture of the ``index``-th prompt.
 
     ``words``: the prompt as the judges are told it, without the subject's token; empty where they are the same.
+    ``named``: the factors that it names, where they are known, or its category: a slice of the evaluation each.
     """
 
     prompt: str
@@ -37,6 +38,7 @@ class Request:
     index: int
     seed: int = 0
     words: str = ""
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ class Readings:
     def found(self) -> NDArray[np.bool_]:
         """(N,) whether a face was found."""
         return np.asarray(np.isfinite(self.faces).all(axis=1), dtype=np.bool_)
+
+    def joined(self, other: Readings) -> Readings:
+        """These pictures and then the ``other``'s, of the same subjects."""
+        rows = {f.name: getattr(self, f.name) for f in fields(self)} | {"requests": self.requests + other.requests}
+        for name in ("pixels", "faces", "features", "texts", "fidelity"):
+            rows[name] = np.concatenate([getattr(self, name), getattr(other, name)])
+        heads = {name: np.concatenate([values, other.heads[name]]) for name, values in self.heads.items()}
+        return Readings(**{**rows, "heads": heads})
 
     def subject_rows(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Each subject with the numbers of its rows."""

@@ -6,7 +6,7 @@ Shapes: V variants, P prompts, K seeds a prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from likeness.core.errors import InputError, did_you_mean
+from likeness.evaluation.distances import SetEstimate
+from likeness.evaluation.sets import read_sets
 from likeness.evaluation.statistics import Array, by_unit
 
 SCORES = "scores.parquet"
 SUMMARY = "summary.json"
 KEYS = ("variant", "prompt_index", "seed_index")
+SLICE = 8  # prompts: fewer say nothing of a slice
 PHOTOS = "_photos"  # suffix of a column that holds the subject's level on held-out photographs
 
 
 @dataclass(frozen=True)
 class Scores:
-    """``columns[name][variant]``: (P * K,) float64, every variant in the same order of (prompt, seed)."""
+    """``columns[name][variant]``: (P * K,) float64, every variant in the same order of (prompt, seed).
+
+    ``labels[name]``: (P * K,) text in that order, several labels parted by ``|``; ``sets``: metrics of whole variants.
+    """
 
     columns: Mapping[str, Mapping[str, Array]]
     prompt: np.ndarray
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sets: Mapping[str, Mapping[str, SetEstimate]] = field(default_factory=dict)
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> Scores:
@@ -47,7 +55,10 @@ class Scores:
             raise _broken("its variants do not hold the same (prompt, seed) pairs once each")
         names = [n for n, v in ordered[0].items() if n not in KEYS and isinstance(v, int | float)]
         columns = {n: {v: _numbers(part, n) for v, part in groups.items()} for n in names}
-        return cls(columns, np.array([prompt for prompt, _ in keys], dtype=np.int64))
+        first = next(iter(groups.values()))
+        texts = [n for n, v in ordered[0].items() if n not in KEYS and isinstance(v, str)]
+        labels = {n: np.array([str(row[n]) for row in first]) for n in texts}
+        return cls(columns, np.array([prompt for prompt, _ in keys], dtype=np.int64), labels)
 
     @classmethod
     def read(cls, folder: Path) -> Scores:
@@ -56,11 +67,34 @@ class Scores:
             rows = pq.read_table(folder / SCORES).to_pylist()
         except (OSError, pa.ArrowInvalid) as error:
             raise _broken(str(error)) from None
-        return cls.from_rows(rows)
+        return replace(cls.from_rows(rows), sets=read_sets(folder))
 
     @property
     def variants(self) -> tuple[str, ...]:
         return tuple(next(iter(self.columns.values())))
+
+    def slices(self, by: str) -> dict[str, Scores]:
+        """The scores of the prompts of each label, of labels that ``SLICE`` prompts or more have.
+
+        Where nothing is labelled so, everything is one slice without a name.
+
+        Raises:
+            InputError: there is no such column of labels.
+        """
+        if by not in self.labels:
+            raise InputError(f"the evaluation has no labels '{by}'", remedy=did_you_mean(by, self.labels))
+        own = [frozenset(text.split("|")) - {""} for text in self.labels[by].tolist()]
+        members = {label: np.array([label in labels for labels in own]) for label in sorted(frozenset().union(*own))}
+        large = {label: rows for label, rows in members.items() if len(np.unique(self.prompt[rows])) >= SLICE}
+        return {label: self._rows(rows) for label, rows in large.items()} or {"": self}
+
+    def first(self, prompts: int) -> Scores:
+        """The scores of the first ``prompts`` prompts, without the sets' metrics."""
+        return self._rows(self.prompt < prompts)
+
+    def _rows(self, rows: np.ndarray) -> Scores:
+        columns = {n: {v: values[rows] for v, values in each.items()} for n, each in self.columns.items()}
+        return Scores(columns, self.prompt[rows], {n: values[rows] for n, values in self.labels.items()})
 
     def mean(self, metric: str, variant: str) -> Array:
         """(P,) the metric's mean over each prompt's seeds.

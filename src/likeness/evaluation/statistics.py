@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means, and of paired differences of means.
+"""Intervals of means and of paired differences of means, by the bootstrap and by Student's t.
 
 Notation: N units, R resamples, M metrics. Everything is float64 and follows from a seed.
 Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 14 (percentile and BCa).
@@ -7,13 +7,13 @@ Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Method = Literal["bca", "percentile"]
+Method = Literal["bca", "percentile", "student"]
 _BLOCK = 1 << 22  # resampled values held at once: 32 MB
 
 
@@ -29,6 +29,50 @@ class Interval:
 
     def record(self) -> dict[str, float | int]:
         return {"mean": self.value, "ci_low": self.low, "ci_high": self.high, "n": self.n}
+
+
+class Estimate(Protocol):
+    """A figure with its sampling error."""
+
+    @property
+    def value(self) -> float: ...
+
+    def interval(self, confidence: float = 0.95) -> Interval: ...
+
+    def p_above(self, threshold: float) -> float:
+        """One-sided p-value of 'it is not above ``threshold``'."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """The mean of ``values`` (N,) by Student's t.
+
+    For levels too small for a bootstrap: R resamples cannot tell 1 in 10,000 from 1 in R.
+    """
+
+    values: Array
+
+    @property
+    def value(self) -> float:
+        return float(self.values.mean())
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return float(self.values.std(ddof=1) / len(self.values) ** 0.5)
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(len(self.values) - 1, (1 + confidence) / 2)) * self.error
+        return Interval(self.value, self.value - half, self.value + half, len(self.values), confidence)
+
+    def p_above(self, threshold: float) -> float:
+        from scipy.special import stdtr
+
+        if self.error == 0:
+            return 0.0 if self.value > threshold else 1.0
+        return float(stdtr(len(self.values) - 1, (threshold - self.value) / self.error))
 
 
 @dataclass(frozen=True)
@@ -111,19 +155,31 @@ def resampled_means(values: Array, resamples: int, seed: int) -> Array:
     return out
 
 
+def estimate(values: Array, *, seed: int, resamples: int = 4000, method: Method = "bca") -> Bootstrap | Student:
+    """The mean of ``values`` (N,) by ``method``; raises as ``bootstrap`` does."""
+    if method == "student":
+        return Student(_checked(values))
+    return bootstrap(values, seed=seed, resamples=resamples, method=method)
+
+
 def bootstrap(values: Array, *, seed: int, resamples: int = 4000, method: Method = "bca") -> Bootstrap:
     """Bootstrap the mean of ``values`` (N,).
 
     Raises:
         ValueError: fewer than two units, or a value that is not finite.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"a bootstrap needs at least two units in one row, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} values are not finite")
+    values = _checked(values)
     means = np.sort(resampled_means(values[:, None], resamples, seed)[:, 0])
     return Bootstrap(values, means, method)
+
+
+def _checked(values: Array) -> Array:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"an interval needs at least two units in one row, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} values are not finite")
+    return values
 
 
 def by_unit(values: Array, units: NDArray[np.int64]) -> Array:

@@ -28,6 +28,7 @@ def score_rows(variants: Mapping[str, Readings], photos: Readings, metrics: Sequ
                 "seed_index": request.seed,
                 "prompt": request.prompt,
                 "subject": request.subject,
+                "named": "|".join(request.named),
             }
             row |= {name: float(value[i]) for name, value in values.items()}
             row |= {name + PHOTOS: level[request.subject] for name, level in levels.items()}

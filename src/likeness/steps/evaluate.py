@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from likeness.core.artifact import ArtifactKind
 from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path, read_json, write_json
 from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.evaluation.looks import check_looks
 from likeness.evaluation.prompt_bank import Category
+from likeness.evaluation.rules import Demand
 
 if TYPE_CHECKING:
+    from likeness.evaluation.evidence import Evidence
     from likeness.evaluation.readings import Pixels, Request
 
 METRIC_NAMES = (
@@ -34,6 +36,7 @@ METRIC_NAMES = (
     "edge_density",
     "colour_entropy",
 )
+SET_METRIC_NAMES = ("frechet_base", "kid_base", "cmmd_base", "frechet_photos", "kid_photos", "cmmd_photos", "vendi")
 
 
 class EvaluateConfig(Config):
@@ -41,13 +44,17 @@ class EvaluateConfig(Config):
 
     ``factors_named``: factors that a prompt names. ``bank``: categories of the prompt bank to ask instead (action,
     style, clothing, environment). ``det_size``: side the judge's detector sees.
-    ``sample_prompts``: prompts whose pictures are kept for the report.
+    ``sample_prompts``: prompts whose pictures are kept for the report. ``looks``: after so many prompts it stops where
+    ``demand`` (the gate's own, for a decision that the gate will share) is met, or has a rule that cannot be met.
+    ``set_metrics``: of whole variants, each with ``replicates`` bootstrap replicates.
     """
 
     seed: int = 0
     threads: int = Field(default=2, ge=1)
     prompts: int = Field(default=64, ge=3)
     seeds: int = Field(default=2, ge=1)
+    looks: tuple[int, ...] = ()
+    demand: Demand = Demand()
     steps: int = Field(default=20, ge=1)
     guidance_scale: float = Field(default=3.5, ge=0)
     batch: int = Field(default=16, ge=1)
@@ -58,6 +65,13 @@ class EvaluateConfig(Config):
     resamples: int = Field(default=4000, ge=200)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     metrics: tuple[str, ...] = Field(default=METRIC_NAMES, min_length=1)
+    set_metrics: tuple[str, ...] = SET_METRIC_NAMES
+    replicates: int = Field(default=200, ge=100)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> EvaluateConfig:
+        check_looks(self.looks, self.prompts)
+        return self
 
 
 def evaluate(
@@ -71,19 +85,19 @@ def evaluate(
     judge_faces: Path,
     oracle: Path,
     incumbent: Path | None,
+    photographs: Path | None,
     evaluation_result: Path,
     samples: Path,
 ) -> Metrics:
     """Score base, candidate and incumbent on equal prompts and seeds, with paired bootstrap intervals."""
-    from likeness.evaluation.metrics import METRICS
+    from likeness.evaluation.evidence import Inquiry
     from likeness.evaluation.prompts import draw_requests
     from likeness.evaluation.readings import Judges, references_of
-    from likeness.evaluation.scores import SUMMARY, Scores, write_scores
-    from likeness.evaluation.suite import score_rows, summarise
+    from likeness.evaluation.sampling import Sampler
+    from likeness.models.generator import load_pipeline
     from likeness.models.runtime import torch_session
 
-    for name in config.metrics:
-        METRICS.get(name)  # a misspelt metric fails before anything is drawn
+    _require_known(config)
     for tuned in filter(None, (lora, incumbent)):
         _require_held_out(judge_faces, tuned)
     torch_session(config.seed, config.threads)
@@ -98,19 +112,55 @@ def evaluate(
         seed=config.seed,
         bank=config.bank,
     )
-    variants = {"base": None, "candidate": lora, "incumbent": incumbent}
-    pictures = _draw(config, base_model, variants, requests, samples)
-    readings = {variant: judges.read(drawn, requests, targets) for variant, drawn in pictures.items()}
-    photos = judges.read([row["pixels"] for row in held_out], _captions(held_out), targets)
-    rows = score_rows(readings, photos, config.metrics)
-    write_scores(evaluation_result, rows)
-    summary = summarise(
-        Scores.from_rows(rows), seed=config.seed, resamples=config.resamples, confidence=config.confidence
+    variants = {"base": None, "candidate": lora} | ({} if incumbent is None else {"incumbent": incumbent})
+    sampler = Sampler(
+        load_pipeline(base_model), variants, samples, config.seed, config.steps, config.guidance_scale, config.batch
     )
-    write_json(evaluation_result / SUMMARY, {**summary, "candidate_digest": digest_path(lora)})
-    _write_samples(samples, config, pictures, requests, seen)
+    photos = judges.read([row["pixels"] for row in held_out], _captions(held_out), targets)
+    looks = check_looks(config.looks, config.prompts)
+    inquiry = Inquiry(sampler, judges, targets, photos, config.metrics, config.demand, looks)
+    evidence = inquiry.gather(requests)
+    population = judges.features([row["pixels"] for row in read_pictures(photographs)]) if photographs else None
+    summary = _write_result(evaluation_result, config, evidence, population, digest_path(lora))
+    _write_samples(samples, config, evidence.pictures, evidence.requests, seen)
     means = {f"{name}_{v}": each[v]["mean"] for name, each in summary["metrics"].items() for v in each}
+    means |= {f"{name}_{v}": each[v]["value"] for name, each in summary["sets"].items() for v in each}
+    means["prompts"] = evidence.look.prompts[evidence.look.index]
     return means | {f"{name}_difference": part["difference"] for name, part in summary["paired"].items()}
+
+
+def _require_known(config: EvaluateConfig) -> None:
+    """A misspelt metric fails before anything is drawn."""
+    from likeness.evaluation.metrics import METRICS
+    from likeness.evaluation.sets import SET_METRICS
+
+    for name in config.metrics:
+        METRICS.get(name)
+    for name in config.set_metrics:
+        SET_METRICS.get(name)
+
+
+def _write_result(
+    folder: Path, config: EvaluateConfig, evidence: Evidence, population: Any, candidate: str
+) -> dict[str, Any]:
+    """The table of scores, the sets' metrics, and the summary of both, which is returned."""
+    from likeness.evaluation.scores import SUMMARY, Scores, write_scores
+    from likeness.evaluation.sets import measure_sets, summarise_sets, write_sets
+    from likeness.evaluation.suite import summarise
+
+    features = {variant: readings.features for variant, readings in evidence.readings.items()}
+    sets = measure_sets(features, population, config.set_metrics, seed=config.seed, replicates=config.replicates)
+    write_scores(folder, evidence.rows)
+    write_sets(folder, sets)
+    scores = Scores.from_rows(evidence.rows)
+    summary = summarise(scores, seed=config.seed, resamples=config.resamples, confidence=config.confidence)
+    summary |= {
+        "sets": summarise_sets(sets, config.confidence),
+        "looks": evidence.record,
+        "candidate_digest": candidate,
+    }
+    write_json(folder / SUMMARY, summary)
+    return summary
 
 
 def _require_held_out(judge_faces: Path, lora: Path) -> None:
@@ -146,43 +196,6 @@ def _captions(rows: Sequence[Mapping[str, Any]]) -> list[Request]:
     ]
 
 
-def _draw(
-    config: EvaluateConfig,
-    base_model: Path,
-    variants: Mapping[str, Path | None],
-    requests: Sequence[Request],
-    samples: Path,
-) -> dict[str, list[Pixels]]:
-    """Pictures (H, W, 3) uint8 of each variant, one a request; a variant without a LoRA is the base, or absent."""
-    from tqdm import tqdm
-
-    from likeness.evaluation.prompts import noise_seeds
-    from likeness.models.drawing import draw
-    from likeness.models.generator import load_pipeline
-    from likeness.models.policy import tuned
-    from likeness.models.subjects import Subjects
-
-    pipeline = load_pipeline(base_model)
-    prompts, seeds = [request.prompt for request in requests], noise_seeds(requests, config.seed)
-    out: dict[str, list[Pixels]] = {}
-    wanted = {name: lora for name, lora in variants.items() if lora is not None or name == "base"}
-    for name, lora in wanted.items():
-        subjects = Subjects.load(lora) if lora is not None else None
-        with tuned(pipeline, lora) if lora is not None else nullcontext():
-            drawn = draw(
-                pipeline,
-                prompts,
-                seeds,
-                samples / name,
-                steps=config.steps,
-                guidance_scale=config.guidance_scale,
-                batch=config.batch,
-                faces=subjects.of(prompts) if subjects else None,
-            )
-            out[name] = list(tqdm(drawn, f"evaluate {name}", len(requests), unit="picture"))
-    return out
-
-
 def _write_samples(
     folder: Path,
     config: EvaluateConfig,
@@ -211,7 +224,7 @@ def _write_samples(
 
 SPEC = StepSpec(
     name="evaluate",
-    version="3",
+    version="4",
     category="evaluation",
     config=EvaluateConfig,
     run=evaluate,
@@ -225,9 +238,10 @@ SPEC = StepSpec(
         "judge_faces": ArtifactKind.FACE_PACK,
         "oracle": ArtifactKind.MODEL,
         "incumbent": ArtifactKind.LORA,
+        "photographs": ArtifactKind.SHARDS,
     },
     outputs={"evaluation_result": ArtifactKind.EVALUATION, "samples": ArtifactKind.SHARDS},
-    optional=frozenset({"incumbent"}),
+    optional=frozenset({"incumbent", "photographs"}),
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
     resumable=True,
 )

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import Field
 
 from likeness.core.artifact import ArtifactKind
-from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path, read_json
 from likeness.core.step import Metrics, StepSpec
-from likeness.evaluation.gate import Rule, baseline_of, counted, decide, default_rules, judge
+from likeness.evaluation.gate import Ask, baseline_of, counted, decide, judge
+from likeness.evaluation.looks import Look
+from likeness.evaluation.rules import Demand
 from likeness.evaluation.scores import SUMMARY, Scores
-from likeness.evaluation.statistics import Method
 from likeness.registration import licences
 from likeness.registration.decision import write_decision
 from likeness.registration.licences import Use, Verdict
 from likeness.registration.parts import Declared, model_parts, people_marks, picture_parts
 
 
-class GateConfig(Config):
-    """``rules``: every one must hold. ``resamples``: bootstrap resamples behind each interval.
+class GateConfig(Demand):
+    """``resamples``: bootstrap resamples behind each interval.
 
     ``use``: what the model is for; a part whose licence does not allow it fails the gate. ``licences``: by port name,
     what is known of a part and not found with it; other names are further parts.
     """
 
     seed: int = 0
-    resamples: int = Field(default=4000, ge=200)
-    method: Method = "bca"
-    rules: tuple[Rule, ...] = Field(default_factory=default_rules, min_length=1)
     use: Use = "research"
     licences: dict[str, Declared] = Field(default_factory=dict)
 
@@ -51,14 +49,17 @@ def gate(
 ) -> Metrics:
     """Decide whether the candidate may be registered, with a reason and figures for each rule."""
     candidate = digest_path(lora)
-    evaluated = read_json(evaluation_result / SUMMARY)["candidate_digest"]
+    summary = read_json(evaluation_result / SUMMARY)
+    evaluated = summary["candidate_digest"]
     if evaluated != candidate:
         raise InputError(
             f"the evaluation is about model {evaluated[:12]}, but {lora} is {candidate[:12]}",
             remedy="run the evaluate step on this model first",
         )
     scores = Scores.read(evaluation_result)
-    reasons = judge(scores, config.rules, seed=config.seed, resamples=config.resamples, method=config.method)
+    looks = summary.get("looks")
+    ask = Ask(config.seed, config.resamples, config.method, Look.of(looks), config.budget)
+    reasons = judge(scores, config.rules, ask)
     pictures = [folder for folder in (train, references) if folder is not None]
     models = {"base_model": base_model, "encoder": encoder, "oracle": oracle}
     packs = {"faces": faces, "judge_faces": judge_faces}
@@ -73,6 +74,8 @@ def gate(
         baseline=baseline_of(scores),
         candidate_digest=candidate,
         evaluation_digest=digest_path(evaluation_result),
+        looks=looks,
+        yearly=config.budget and asdict(config.budget),
         use=config.use,
         licences=[ruling.record() for ruling in rulings],
         people=people_marks(pictures) if train is not None and references is not None else None,
@@ -87,7 +90,7 @@ def _bound(paths: Mapping[str, Path | None]) -> dict[str, Path]:
 
 SPEC = StepSpec(
     name="gate",
-    version="2",
+    version="3",
     category="evaluation",
     config=GateConfig,
     run=gate,
