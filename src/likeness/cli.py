@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from likeness.core.errors import ConfigError, LikenessError
+from likeness.registry_cli import registry
 
 QUIET = {
     # Idle OpenMP threads that spin make small models up to ten times slower when processes share cores.
@@ -35,6 +36,7 @@ app.add_typer(params, name="params")
 app.add_typer(trainjob, name="trainjob")
 app.add_typer(show, name="show")
 app.add_typer(consent, name="consent")
+app.add_typer(registry, name="registry")
 app.info.help = "Identity-preserving, preference-aligned image generation, from photographs to a registered model."
 
 LedgerArgument = Annotated[Path, typer.Argument(help="Folder of the ledger.")]
@@ -295,7 +297,7 @@ def forget(
     photos: Annotated[
         list[Path] | None, typer.Option(help="Folder of originals to remove the person from too.")
     ] = None,
-    store: Annotated[list[Path] | None, typer.Option(help="Registry outside of the workspace.")] = None,
+    store: Annotated[list[str] | None, typer.Option(help="Registry elsewhere: a folder or s3://….")] = None,
     ledger: Annotated[list[Path] | None, typer.Option(help="Consent ledger outside of the workspace.")] = None,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Block models, but leave their files.")] = False,
 ) -> None:

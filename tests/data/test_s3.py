@@ -113,11 +113,11 @@ def test_a_wrong_key_or_address_is_named_with_a_remedy(
         pin("s3://nobucket/a", tmp_path / "pin", s3_server)
     from likeness.data import s3
 
-    s3._client.cache_clear()
+    s3.s3_client.cache_clear()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(InputError, match="credentials"):
         pin(f"s3://{bucket.name}/a", tmp_path / "pin", s3_server)
-    s3._client.cache_clear()
+    s3.s3_client.cache_clear()
     assert not (tmp_path / "pin").exists()
 
 

@@ -17,7 +17,7 @@ from likeness.registration.decision import read_decision
 from likeness.registration.licences import Part, Use, Verdict, decide, licence_of, rule, sentence, verdict_of
 from likeness.registration.parts import mark
 from likeness.registration.register import register
-from likeness.registration.store import Store
+from likeness.registration.registry import Registry
 from likeness.steps.gate import SPEC, GateConfig
 from registration.decided import model
 
@@ -168,8 +168,9 @@ def test_the_gate_names_the_part_that_may_not_be_sold_and_the_card_carries_every
     studied = _gated(tmp_path / "studied", lora, parts)
     assert read_decision(studied).passed
     assert read_decision(studied).record["people"] == sorted([mark("ada"), mark("bob")])
-    store = Store(tmp_path / "registry")
-    store.export(register(store, "m", lora, studied, {}).version, tmp_path / "out")
+    registry = Registry.open(tmp_path / "registry")
+    register(registry, "m", lora, studied, {})
+    registry.export(registry.state().version("m", 1), tmp_path / "out")
     card = (tmp_path / "out" / CARD).read_text("utf-8")
     for line in (
         "- pictures (2): CC-BY-4.0 (by the pictures' source); name the authors",

@@ -1,24 +1,32 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forked import in_child
 from likeness.core.errors import GateRefusedError, InputError, StorageError
 from likeness.core.io import digest_path, read_json, write_json
 from likeness.core.step import execute
 from likeness.registration.decision import DECISION, seal
 from likeness.registration.register import register
-from likeness.registration.store import Pointer, RegistryConflictError, Store
+from likeness.registration.registry import Registry, RegistryConflictError, object_key
 from likeness.steps.gate import SPEC as GATE
 from likeness.steps.gate import GateConfig
 from likeness.steps.register import SPEC, RegisterConfig
 from registration.decided import decided, model
 
 LICENCES = {"avataaars": "free for personal and commercial use"}
+
+
+def live(registry: Registry, name: str = "likeness-lora") -> list[int]:
+    """Versions in the order in which they went live."""
+    return [move.version for move in registry.state().history(name, "production")]
 
 
 @pytest.fixture
@@ -36,20 +44,23 @@ def _step(store: Path, lora: Path, decision: Path, out: Path) -> dict[str, Any]:
 
 def test_a_passed_model_is_registered_once_and_comes_back_whole(good: tuple[Path, Path], tmp_path: Path) -> None:
     lora, decision = good
-    store = Store(tmp_path / "registry")
-    first = _step(store.root, lora, decision, tmp_path / "one")
-    second = _step(store.root, lora, decision, tmp_path / "two")
+    root = tmp_path / "registry"
+    first = _step(root, lora, decision, tmp_path / "one")
+    second = _step(root, lora, decision, tmp_path / "two")
     assert first == second
-    assert (first["status"], first["version"], store.latest()) == ("registered", 1, Pointer(1, 1))
+    registry = Registry.open(root)
+    assert (first["status"], first["version"], live(registry)) == ("registered", 1, [1])
     assert digest_path(tmp_path / "one") == digest_path(tmp_path / "two")
-    manifest = store.manifest(1)
+    version = registry.state().version("likeness-lora", 1)
+    manifest = registry.manifest(version)
     assert manifest["licences"] == LICENCES
     assert manifest["decision"]["candidate_digest"] == digest_path(lora)
     assert {node["step"] for node in manifest["lineage"].values()} == {"gate"}
-    store.export(1, tmp_path / "out")
+    registry.export(version, tmp_path / "out")
     assert (tmp_path / "out/pytorch_lora_weights.safetensors").read_bytes() == b"a"
     assert "pass: identity" in (tmp_path / "out/MODEL_CARD.md").read_text()
-    assert list(store.problems()) == []
+    assert read_json(tmp_path / "out/manifest.json") == manifest
+    assert list(registry.problems()) == []
 
 
 def test_a_refused_model_is_recorded_as_refused_with_the_reasons(tmp_path: Path) -> None:
@@ -65,13 +76,13 @@ def test_the_library_itself_refuses_a_model_that_did_not_pass(tmp_path: Path) ->
     lora = model(tmp_path / "lora", "a")
     decision = decided(tmp_path / "bad", lora, good=False)
     with pytest.raises(GateRefusedError, match="darkness"):
-        register(Store(tmp_path / "registry"), "m", lora, decision, {})
+        register(Registry.open(tmp_path / "registry"), "m", lora, decision, {})
 
 
 def test_a_decision_about_another_model_is_refused(good: tuple[Path, Path], tmp_path: Path) -> None:
     other = model(tmp_path / "other", "b")
     with pytest.raises(GateRefusedError, match="is about"):
-        register(Store(tmp_path / "registry"), "m", other, good[1], {})
+        register(Registry.open(tmp_path / "registry"), "m", other, good[1], {})
 
 
 def _drop_seal(record: dict[str, Any]) -> None:
@@ -126,7 +137,7 @@ def _race(arguments: tuple[Path, Path, Path, Any]) -> str:
     store, lora, decision, barrier = arguments
     barrier.wait()
     try:
-        return f"registered {register(Store(store), 'm', lora, decision, {}).version}"
+        return f"registered {register(Registry.open(store), 'm', lora, decision, {}).version}"
     except RegistryConflictError as conflict:
         return f"conflict {conflict.problem}"
 
@@ -144,56 +155,53 @@ def test_of_eight_racing_models_one_goes_live_and_each_number_is_given_once(tmp_
         lora = model(tmp_path / f"lora{i}", str(i))
         jobs.append((lora, decided(tmp_path / f"d{i}", lora)))
     for turn in range(3):
-        store = Store(tmp_path / f"registry{turn}")
-        outcomes = _run_race(jobs, store.root)
-        numbers = store.versions()
-        assert numbers == list(range(1, len(numbers) + 1))
-        assert len({store.manifest(n)["candidate_digest"] for n in numbers}) == len(numbers) == 8
+        root = tmp_path / f"registry{turn}"
+        outcomes = _run_race(jobs, root)
+        registry = Registry.open(root)
+        versions = registry.state().of_model("m")
+        assert list(versions) == list(range(1, 9))
+        assert len({version.candidate for version in versions.values()}) == 8
         winners = [o for o in outcomes if o.startswith("registered")]
         # A process that starts after another has finished sees the new pointer, so more than one may go live in turn;
         # each move has one winner, and every loser is told who won.
-        assert len(winners) == len(store.history()) == store.latest().move >= 1
-        assert all("went live while" in o for o in outcomes if not o.startswith("registered"))
-        assert list(store.problems()) == []
-
-
-def test_of_eight_moves_from_the_same_pointer_one_succeeds(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    seen = store.latest()
-    assert store.move_latest(seen, 1) == Pointer(1, 1)
-    for version in range(2, 9):
-        with pytest.raises(RegistryConflictError, match="version 1 went live"):
-            store.move_latest(seen, version)
-    assert store.history() == [1]
+        assert len(winners) == len(live(registry, "m")) >= 1
+        assert all("went live in production" in o for o in outcomes if not o.startswith("registered"))
+        assert list(registry.problems()) == []
 
 
 def test_eight_processes_with_the_same_model_agree_on_one_version(good: tuple[Path, Path], tmp_path: Path) -> None:
-    store = Store(tmp_path / "registry")
-    assert set(_run_race([good] * 8, store.root)) == {"registered 1"}
-    assert store.versions() == store.history() == [1]
+    root = tmp_path / "registry"
+    assert set(_run_race([good] * 8, root)) == {"registered 1"}
+    registry = Registry.open(root)
+    assert list(registry.state().of_model("m")) == live(registry, "m") == [1]
 
 
 def test_a_kill_between_claim_and_move_leaves_the_old_version_live_and_is_mended(
     good: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(tmp_path / "registry")
+    root = tmp_path / "registry"
+
+    def killed(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "move_latest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            register(store, "m", *good, {})
-    assert store.versions() == [1]
-    assert store.latest() == Pointer(0, None)
-    assert register(store, "m", *good, {}).created is False
-    assert store.latest() == Pointer(1, 1)
+        patch.setattr(Registry, "promote", killed)
+        assert in_child(lambda: register(Registry.open(root), "m", *good, {})) == -signal.SIGKILL
+    registry = Registry.open(root)
+    assert list(registry.state().of_model("m")) == [1]
+    assert live(registry, "m") == []
+    assert register(registry, "m", *good, {}).created is False
+    assert live(registry, "m") == [1]
 
 
 def test_damage_is_found_and_never_exported(good: tuple[Path, Path], tmp_path: Path) -> None:
-    store = Store(tmp_path / "registry")
-    register(store, "m", *good, {})
-    digest = store.manifest(1)["files"]["training.json"]["sha256"]
-    file = store.root / "objects/sha256" / digest[:2] / digest
+    root = tmp_path / "registry"
+    registry = Registry.open(root)
+    register(registry, "m", *good, {})
+    version = registry.state().version("m", 1)
+    file = root / object_key(registry.files(version.manifest)["training.json"])
     file.write_bytes(b"other")
-    assert list(store.problems()) == ["version 1: training.json is missing or damaged"]
+    assert list(registry.problems()) == ["m version 1: training.json is missing or damaged"]
     with pytest.raises(StorageError, match="damaged"):
-        store.export(1, tmp_path / "out")
+        registry.export(version, tmp_path / "out")
     assert not (tmp_path / "out").exists()

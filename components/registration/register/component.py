@@ -15,7 +15,7 @@ def register(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "register@1",
+        "register@2",
         config,
         inputs={"lora": lora, "decision": decision},
         outputs={"registration": registration},

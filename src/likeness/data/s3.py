@@ -59,7 +59,7 @@ def pin(uri: str, folder: Path, endpoint_url: str | None = None, *, unverified: 
     with _explained(uri), atomic_output(folder, folder=True) as temporary:
         (temporary / S3_ADDRESS).write_text(canonical_json(address.model_dump()), "utf-8")
         with (temporary / OBJECTS).open("w", encoding="ascii") as lines:
-            pages = _client(endpoint_url).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            pages = s3_client(endpoint_url).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             for item in (item for page in pages for item in page.get("Contents", ())):
                 line = {"key": item["Key"], "size": item["Size"], "etag": item["ETag"]}
                 lines.write(json.dumps(line, sort_keys=True) + "\n")
@@ -69,17 +69,18 @@ def pin(uri: str, folder: Path, endpoint_url: str | None = None, *, unverified: 
     return count
 
 
-@lru_cache(maxsize=1)
-def _client(endpoint_url: str | None) -> Any:
+@lru_cache(maxsize=4)
+def s3_client(endpoint_url: str | None, *, attempts: int = _ATTEMPTS, read_timeout: float = 60.0) -> Any:
+    """boto3's client. ``attempts``: repetitions of a request that the network or the server failed."""
     try:
         import boto3
         from botocore.config import Config as BotoConfig
     except ImportError as error:
-        raise InputError(f"pictures on S3 need boto3: {error}", remedy="pip install 'likeness[s3]'") from None
+        raise InputError(f"S3 needs boto3: {error}", remedy="pip install 'likeness[s3]'") from None
     config = BotoConfig(
-        retries={"max_attempts": _ATTEMPTS, "mode": "standard"},
+        retries={"max_attempts": attempts, "mode": "standard"},
         connect_timeout=10,
-        read_timeout=60,
+        read_timeout=read_timeout,
         request_checksum_calculation="when_required",
         s3={"addressing_style": "path"} if endpoint_url else None,
     )
@@ -111,7 +112,7 @@ class S3Store:
 
     def __init__(self, folder: Path, pins: Mapping[str, list[Any]] | None = None) -> None:
         self._address = S3Address.model_validate(read_json(folder / S3_ADDRESS))
-        self._client = _client(self._address.endpoint_url)
+        self._client = s3_client(self._address.endpoint_url)
         self._pins = pins if pins is not None else dict(_read_pins(folder, self._address.prefix))
 
     def __str__(self) -> str:

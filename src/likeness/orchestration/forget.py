@@ -19,13 +19,14 @@ _UNSEEN = {
 }
 
 
-def find_places(workspace: Path, photos: Sequence[Path], stores: Sequence[Path], ledgers: Sequence[Path]) -> Places:
+def find_places(workspace: Path, photos: Sequence[Path], stores: Sequence[str], ledgers: Sequence[Path]) -> Places:
     """Everything to look at from ``workspace``: DVC's cache, its remotes that are folders, registries and ledgers.
 
     Raises:
         InputError: a folder that was named is not there.
     """
-    for folder in (workspace, *photos, *stores, *ledgers):
+    folders = [Path(address) for address in stores if not address.startswith("s3://")]
+    for folder in (workspace, *photos, *folders, *ledgers):
         if not folder.is_dir():
             raise InputError(f"not a folder: {folder}", remedy="give the path of an existing folder")
     caches, runs, unseen = _dvc(workspace)
@@ -100,7 +101,7 @@ def proof_text(proof: Mapping[str, Any], file: Path) -> str:
     size = sum(entry["bytes"] for entries in removed.values() for entry in entries)
     found = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no bytes"
     lines = [f"forgotten: '{proof['person']}': {found} removed ({size / 1e6:.1f} MB)"]
-    lines += [f"blocked: version {entry['version']} in {entry['store']}: {entry['why']}" for entry in proof["blocked"]]
+    lines += [f"blocked: {_model(entry)}: {entry['why']}" for entry in proof["blocked"]]
     return "\n".join([*lines, *_remains(proof["remains"]), f"proof: {file}"])
 
 
@@ -118,9 +119,13 @@ def _lines(
         sizes[entry["cache"]] += entry["bytes"]
     lines += [f"  {count} objects in {cache} ({sizes[cache] / 1e6:.1f} MB)" for cache, count in caches.items()]
     for entry in record["models"]:
-        lines.append(f"  version {entry['version']} in {entry['store']} will be blocked: {entry['why']}")
+        lines.append(f"  {_model(entry)} will be blocked: {entry['why']}")
     lines += [f"  consent to withdraw in {e['folder']}: {', '.join(e['ids'])}" for e in record["consents"]]
     return lines
+
+
+def _model(entry: Mapping[str, Any]) -> str:
+    return f"{entry['name']} version {entry['version']} in {entry['store']}"
 
 
 def _remains(entries: Sequence[Mapping[str, str]]) -> list[str]:

@@ -8,16 +8,43 @@ from pathlib import Path
 from typing import Any
 
 from likeness.core.artifact import read_lineage
-from likeness.core.io import LINEAGE
+from likeness.core.errors import LikenessError
+from likeness.core.io import LINEAGE, canonical_json
 from likeness.registration.card import CARD, model_card
-from likeness.registration.decision import DECISION, Decision, read_decision, require_passed
-from likeness.registration.store import Pointer, RegistryConflictError, Store
+from likeness.registration.decision import DECISION, Decision, read_decision, require_about, require_passed
+from likeness.registration.events import Event, Registered
+from likeness.registration.manifest import make_manifest
+from likeness.registration.registry import DEFAULT_CHANNEL, Registry, RegistryConflictError
+from likeness.registration.state import State, Version
 
-SCHEMA = 1
+PIPELINE = "pipeline"
+
+
+class CollectedError(LikenessError):
+    """Objects that this model needs were deleted, or are about to be, while it was being registered."""
 
 
 @dataclass(frozen=True)
-class Registered:
+class Candidate:
+    """A model folder, the checked decision about it with its folder, and what it is to be called."""
+
+    name: str
+    folder: Path
+    decision: Decision
+    decided: Path
+    licences: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Digest of the manifest, and of all objects that belong to it."""
+
+    manifest: str
+    objects: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Record:
     """``created`` is False when this model with this decision was on record already."""
 
     version: int
@@ -26,84 +53,117 @@ class Registered:
 
 
 def register(
-    store: Store, name: str, candidate: Path, decision_folder: Path, licences: Mapping[str, str]
-) -> Registered:
-    """Register ``candidate`` under the decision in ``decision_folder``.
+    registry: Registry,
+    name: str,
+    candidate: Path,
+    decision_folder: Path,
+    licences: Mapping[str, str],
+    *,
+    channel: str = DEFAULT_CHANNEL,
+    by: str = PIPELINE,
+    forced: str | None = None,
+) -> Record:
+    """Register ``candidate`` under the decision in ``decision_folder`` and make it live in ``channel``.
 
-    Registering the same model with the same decision again returns the same version.
+    Registering the same model with the same decision again returns the same version. ``forced``: the reason for which
+    ``by``, a person, puts a model live that its gate refused.
 
     Raises:
-        GateRefusedError: the decision is missing, tampered with, about another model, or not passed.
+        GateRefusedError: the decision is missing, tampered with, about another model, or, unless forced, not passed.
         BlockedError: exactly these weights were taken out of use.
-        RegistryConflictError: another version went live since this call began.
+        RegistryConflictError: another version went live since this call began; it is named.
     """
     decision = read_decision(decision_folder)
-    require_passed(decision, candidate)
-    for version in store.versions():
-        if store.manifest(version)["candidate_digest"] == decision.candidate_digest:
-            store.require_usable(version)  # the same weights do not come back under another decision
-    seen = store.latest()
-    manifest = _manifest(store, name, candidate, decision_folder, decision, licences)
-    version, created = _claim(store, manifest, seen)
-    _make_live(store, version)
-    return Registered(version, store.manifest_digest(version), created)
+    if forced is None:
+        require_passed(decision, candidate)
+    else:
+        require_about(decision, candidate)
+    registry.prepare_to_write()
+    model = Candidate(name, candidate, decision, decision_folder, licences)
+    version, created = _claim(registry, model, channel, by)
+    _make_live(registry, version, by, forced)
+    return Record(version.number, version.manifest, created)
 
 
-def _manifest(
-    store: Store, name: str, candidate: Path, decision_folder: Path, decision: Decision, licences: Mapping[str, str]
-) -> dict[str, Any]:
-    """Everything the version is made of; its files are in the store when this returns."""
-    lineage = read_lineage(decision_folder)
-    contents = {
-        path.relative_to(candidate).as_posix(): path.read_bytes()
-        for path in sorted(candidate.rglob("*"))
-        if path.is_file() and path.name != LINEAGE
-    }
-    contents[DECISION] = (decision_folder / DECISION).read_bytes()
-    contents[CARD] = model_card(name, decision, licences, lineage).encode()
-    return {
-        "schema": SCHEMA,
-        "name": name,
-        "candidate_digest": decision.candidate_digest,
-        "decision": dict(decision.record),
-        "licences": dict(licences),
-        "lineage": lineage["nodes"] if lineage else None,
-        "files": {path: {"sha256": store.put(data), "size": len(data)} for path, data in contents.items()},
-    }
+def _claim(registry: Registry, model: Candidate, channel: str, by: str) -> tuple[Version, bool]:
+    """The version that holds this model under this decision, and whether this call made it."""
+    start = registry.state()
+    moves = start.history(model.name, channel)
+    stored: Stored | None = None
+    created = True
+
+    def decide(state: State) -> Event | None:
+        nonlocal created, stored
+        created = _recorded(registry, state, model) is None
+        if not created:
+            return None
+        if stored is None:
+            live = start.live(model.name, channel)
+            stored = _store(registry, model, live.manifest if live else None)
+        if state.collected_since(start.entries, stored.objects):
+            raise CollectedError(
+                "files of this model are being deleted as garbage",
+                remedy="register it again once `likeness registry gc` has ended; run that again if it was killed",
+            )
+        return Registered(
+            model=model.name,
+            version=len(state.versions.get(model.name, ())) + 1,
+            manifest=stored.manifest,
+            candidate=model.decision.candidate_digest,
+            passed=model.decision.passed,
+            channel=channel,
+            seen=len(moves),
+        )
+
+    state = registry.append(by, decide)
+    version = _recorded(registry, state, model)
+    assert version is not None
+    return version, created
 
 
-def _claim(store: Store, manifest: Mapping[str, Any], seen: Pointer) -> tuple[int, bool]:
-    """The version that holds ``manifest``, and whether this call made it.
-
-    Numbers are dense: a version added after the listing takes the number tried here, so the link fails, and the
-    next listing finds it. Hence two processes never record one model twice.
-    """
-    while True:
-        known = store.versions()
-        for version in reversed(known):
-            if _same(store.manifest(version), manifest):
-                return version, False
-        version = known[-1] + 1 if known else 1
-        if store.claim(version, {**manifest, "supersedes": {"move": seen.move, "version": seen.version}}):
-            return version, True
+def _recorded(registry: Registry, state: State, model: Candidate) -> Version | None:
+    """The version of this model under this decision; the same weights do not come back after they were blocked."""
+    same = [v for v in state.all_versions() if v.candidate == model.decision.candidate_digest]
+    for version in same:
+        version.require_usable()
+    for version in same:
+        if version.model == model.name and registry.manifest(version)["decision"] == dict(model.decision.record):
+            return version
+    return None
 
 
-def _same(recorded: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    keys = ("name", "candidate_digest", "decision")
-    return all(recorded[key] == manifest[key] for key in keys)
+def _store(registry: Registry, model: Candidate, parent: str | None) -> Stored:
+    """Store the files and the manifest of them."""
+    lineage = read_lineage(model.decided)
+    nodes = lineage["nodes"] if lineage else None
+    files: dict[str, dict[str, Any]] = {}
+    for path in sorted(model.folder.rglob("*")):
+        if path.is_file() and path.name != LINEAGE:
+            digest, size = registry.put_file(path)
+            files[path.relative_to(model.folder).as_posix()] = {"sha256": digest, "size": size}
+    card = model_card(model.name, model.decision, model.licences, lineage).encode()
+    for name, content in ((DECISION, (model.decided / DECISION).read_bytes()), (CARD, card)):
+        files[name] = {"sha256": registry.put(content), "size": len(content)}
+    manifest = make_manifest(model.name, model.decision, model.licences, nodes, parent, files)
+    digest = registry.put(canonical_json(manifest).encode())
+    return Stored(digest, frozenset([digest, *(str(entry["sha256"]) for entry in files.values())]))
 
 
-def _make_live(store: Store, version: int) -> None:
+def _make_live(registry: Registry, version: Version, by: str, forced: str | None) -> None:
     """Move the pointer from where it was when the version was claimed; a version that was live stays as it is.
 
-    The expectation is read from the manifest, so that a run killed before the move completes it, and the loser of
-    a race does not win by trying again: it was never compared with the winner.
+    The expectation is the one on record, so that a run killed before the move completes it, and the loser of a race
+    does not win by trying again: it was never compared with the winner.
     """
-    if version in store.history():
+
+    def was_live() -> bool:
+        moves = registry.state().history(version.model, version.channel)
+        return any(move.version == version.number for move in moves)
+
+    if was_live():
         return
-    expected = store.manifest(version)["supersedes"]
     try:
-        store.move_latest(Pointer(expected["move"], expected["version"]), version)
+        registry.promote(version.model, version.number, version.channel, by, seen=version.seen, forced=forced)
     except RegistryConflictError:
-        if version not in store.history():
+        if not was_live():  # another process may have completed the same registration
             raise

@@ -12,15 +12,20 @@ from likeness.core.config import Config
 from likeness.core.io import write_json
 from likeness.core.step import Metrics, StepSpec
 from likeness.registration.decision import read_decision, require_about
+from likeness.registration.events import NAME
 from likeness.registration.register import register as put_on_record
-from likeness.registration.store import Store
+from likeness.registration.registry import DEFAULT_CHANNEL, Registry
 
 
 class RegisterConfig(Config):
-    """``store``: the registry's folder. ``licences``: what the model is made of, and under which licence."""
+    """``store``: the registry, a folder or ``s3://BUCKET/PREFIX``. ``channel``: where the model goes live.
+
+    ``licences``: what the model is made of, and under which licence.
+    """
 
     store: str = "registry"
-    name: str = Field(default="likeness-lora", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(default="likeness-lora", pattern=NAME)
+    channel: str = Field(default=DEFAULT_CHANNEL, pattern=NAME)
     licences: dict[str, str] = Field(default_factory=dict)
 
 
@@ -33,13 +38,16 @@ def register(config: RegisterConfig, lora: Path, decision: Path, registration: P
         "version": None,
         "store": config.store,
         "name": config.name,
+        "channel": config.channel,
         "reasons": verdict.failures,
         "manifest_digest": None,
         "candidate_digest": verdict.candidate_digest,
         "licences": config.licences,
     }
     if verdict.passed:
-        done = put_on_record(Store(Path(config.store)), config.name, lora, decision, config.licences)
+        done = put_on_record(
+            Registry.open(config.store), config.name, lora, decision, config.licences, channel=config.channel
+        )
         texts = [str(reason["text"]) for reason in verdict.reasons]
         record |= {"status": "registered", "version": done.version, "manifest_digest": done.manifest_digest}
         record["reasons"] = texts
@@ -49,7 +57,7 @@ def register(config: RegisterConfig, lora: Path, decision: Path, registration: P
 
 SPEC = StepSpec(
     name="register",
-    version="1",
+    version="2",
     category="registration",
     config=RegisterConfig,
     run=register,

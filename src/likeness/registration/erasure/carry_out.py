@@ -14,16 +14,18 @@ from typing import Any
 
 from likeness.core.artifact import lineage_file
 from likeness.core.errors import StorageError, storage_error
-from likeness.core.io import INCOMPLETE, canonical_json, digest_bytes, read_json, remove, write_json, write_text
+from likeness.core.io import canonical_json, digest_bytes, read_json, remove, write_json, write_text
 from likeness.data.consent import Withdrawal, append, read_ledger
 from likeness.data.metadata import METADATA
 from likeness.models.feature_cache import FeatureCache
+from likeness.registration.collect import collect, discard
 from likeness.registration.erasure.evidence import metadata_row
 from likeness.registration.erasure.plan import Places, Plan, derived, make_plan
 from likeness.registration.parts import mark
-from likeness.registration.store import Store
+from likeness.registration.registry import Registry
 
 _PENDING = ".plan.json"
+BY = "forget"
 
 
 def forget(
@@ -86,14 +88,19 @@ def _withdraw(plan: Plan) -> None:
 def _block(plan: Plan, *, keep: bool) -> dict[str, list[str]]:
     """Block the models; digests of the files that went with each, by registry and version."""
     gone = {}
+    registries = {entry["store"]: Registry.open(entry["store"]) for entry in plan.models}
+    found = []
     for entry in plan.models:
-        store, version = Store(Path(entry["store"])), int(entry["version"])
-        store.block(version, f"derived from the data of a person who withdrew consent: {entry['why']}")
-    for entry in plan.models:
-        store, version = Store(Path(entry["store"])), int(entry["version"])
-        gone[f"{entry['store']}:{version}"] = [] if keep else store.discard(version)
-        for left in (store.root / "blocked").glob(f".*{INCOMPLETE}"):
-            left.unlink()
+        registry = registries[entry["store"]]
+        found.append((registry, registry.state().version(entry["name"], entry["version"])))
+        reason = f"derived from the data of a person who withdrew consent: {entry['why']}"
+        registry.block(found[-1][1], reason, BY, plan.at)
+    for registry, version in found:
+        files = [] if keep else discard(registry, version, BY, plan.at)
+        gone[f"{registry}:{version.model}:{version.number}"] = files
+    for registry in registries.values():
+        # What a killed registration of the same pictures left: no version speaks of it.
+        collect(registry, BY, delete=True, age=0.0, at=plan.at)
     return gone
 
 
@@ -131,8 +138,9 @@ def _still_there(plan: Plan) -> Iterator[str]:
     photos = (Path(entry["folder"]) / entry["name"] for entry in plan.photos)
     yield from (str(path) for path in photos if path.exists())
     for entry in plan.models:
-        if Store(Path(entry["store"])).blocked(int(entry["version"])) is None:
-            yield f"{entry['store']}, version {entry['version']}"
+        state = Registry.open(entry["store"]).state()
+        if state.version(entry["name"], entry["version"]).blocked is None:
+            yield f"{entry['store']}, {entry['name']} version {entry['version']}"
 
 
 def _proof(plan: Plan, weights: dict[str, list[str]]) -> dict[str, Any]:

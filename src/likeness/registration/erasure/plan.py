@@ -14,7 +14,7 @@ from likeness.registration.erasure.evidence import Holding, People
 from likeness.registration.erasure.graph import Cause, Lineage, Version
 from likeness.registration.erasure.workspace import Artefact, Workspace, folder_files, scan, written_beside
 from likeness.registration.parts import mark
-from likeness.registration.store import Store
+from likeness.registration.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Places:
     """Where to look. ``photos``: folders of originals that are to lose the person's files too.
 
     ``caches``: DVC's ``files/md5``, of the repository and of remotes that are folders; ``runs``: DVC's memory of runs.
-    ``stores``: registries outside of the workspace; ``leave``: folders not to look into; ``unseen``: what cannot be
-    looked at from here, with the reason.
+    ``stores``: addresses of registries outside of the workspace; ``leave``: folders not to look into; ``unseen``: what
+    cannot be looked at from here, with the reason.
     """
 
     workspace: Path
     photos: tuple[Path, ...] = ()
     caches: tuple[Path, ...] = ()
     runs: Path | None = None
-    stores: tuple[Path, ...] = ()
+    stores: tuple[str, ...] = ()
     ledgers: tuple[Path, ...] = ()
     leave: tuple[Path, ...] = ()
     unseen: Mapping[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class _Search:
         self.found: Workspace = scan(places.workspace, leave)
         self.caches = [Cache.read(root) for root in places.caches]
         self.cached = {cache.root: list(cache.artefacts()) for cache in self.caches}
-        self.stores = [Store(path) for path in sorted({*self.found.stores, *places.stores})]
+        self.stores = [Registry.open(at) for at in sorted({*map(str, self.found.stores), *places.stores})]
         self._look()
         pictures = self._workspace()
         self._photos(pictures)
@@ -106,7 +106,7 @@ class _Search:
             self.people.learn(one.files)
             self.lineage.add(one.nodes)
         for store in self.stores:
-            for version in store.versions():
+            for version in store.state().all_versions():
                 self.lineage.add(store.manifest(version)["lineage"] or {})
         for one in self._copies():
             if one.files:  # of a page that is gone, only its record may be left
@@ -219,15 +219,15 @@ class _Search:
 
     def _models(self) -> None:
         for store in self.stores:
-            for version in store.versions():
+            for version in store.state().all_versions():
                 manifest = store.manifest(version)
                 cause = self._model_cause(manifest)
-                if cause is not None and store.blocked(version) is None:
-                    entry = {"store": str(store.root), "version": version, "name": manifest["name"], "why": cause.text}
-                    self.plan.models.append(entry)
+                if cause is not None and version.blocked is None:
+                    about = {"store": str(store), "version": version.number, "name": version.model}
+                    self.plan.models.append({**about, "why": cause.text})
                 elif cause is None and manifest["lineage"] is None and manifest["decision"].get("people") is None:
                     why = "registered without lineage: it cannot be told whose pictures made it"
-                    self.plan.remains.append({"what": f"{store.root}, version {version}", "why": why})
+                    self.plan.remains.append({"what": f"{store}, {version}", "why": why})
 
     def _model_cause(self, manifest: Mapping[str, Any]) -> Cause | None:
         """By the record of whom its pictures show, and by the lineage of its weights."""

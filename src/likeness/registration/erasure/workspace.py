@@ -77,7 +77,7 @@ def _taken(folder: Path, found: Workspace) -> bool:
         _artefact(folder, folder / LINEAGE, folder_files(folder), found)
     elif folder.name.endswith(INCOMPLETE):
         found.scratch.append(folder)
-    elif (folder / "versions").is_dir() and (folder / "objects" / "sha256").is_dir():
+    elif (folder / "objects" / "sha256").is_dir() and any((folder / name).is_dir() for name in ("log", "versions")):
         found.stores.append(folder)
     else:
         return False
