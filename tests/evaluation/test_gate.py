@@ -200,3 +200,10 @@ def test_a_rule_on_a_whole_set_reads_its_replicates() -> None:
     assert not reason.passed  # half away from the base model, which is nowhere away from itself
     with pytest.raises(InputError, match="kid_base"):
         judge(scores, (bound.model_copy(update={"metric": "kid_bas"}),), Ask(1))
+
+
+def test_seeds_of_a_prompt_are_one_unit() -> None:
+    columns = {"identity": {"base": np.array([1.0, 3.0, 5.0, 6.0]), "candidate": np.array([2.0, 2.0, 5.0, 5.0])}}
+    scores = Scores(columns, np.array([0, 0, 7, 7]))
+    assert scores.mean("identity", "base").tolist() == [2.0, 5.5]
+    assert scores.win_rate("identity", "candidate", "base").tolist() == [0.5, 0.25]

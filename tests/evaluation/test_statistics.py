@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from likeness.evaluation.statistics import bootstrap, by_unit, holm
+from likeness.evaluation.statistics import bootstrap, holm
 
 
 @pytest.mark.parametrize("method", ["BCa", "percentile"])
@@ -48,10 +48,6 @@ def test_nothing_is_computed_from_too_few_or_broken_values() -> None:
         bootstrap(np.array([1.0]), seed=0)
     with pytest.raises(ValueError, match="1 of 3 values"):
         bootstrap(np.array([1.0, np.nan, 2.0]), seed=0)
-
-
-def test_seeds_of_a_prompt_are_one_unit() -> None:
-    assert by_unit(np.array([1.0, 3.0, 5.0, 5.0]), np.array([0, 0, 1, 1])).tolist() == [2.0, 5.0]
 
 
 def test_holm_on_the_textbook_case() -> None:

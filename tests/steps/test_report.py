@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from math import exp, sin
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from browser import PROGRAM, Browser
 from evaluation.planted import BAD, GOOD, rows
 from likeness.core.io import digest_path, write_json
 from likeness.core.step import execute
 from likeness.data.images import encode_png
 from likeness.data.shards import write_shards
 from likeness.evaluation.scores import SUMMARY, Scores, write_scores
+from likeness.evaluation.sets import measure_sets, summarise_sets
 from likeness.evaluation.suite import summarise
 from likeness.models.embedded.portraits import VARIABLE, caption, draw, persons
 from likeness.preferences.pairs import Preference, read_preferences, write_preferences
@@ -26,7 +30,7 @@ from likeness.steps.register import RegisterConfig
 from likeness.steps.report import SPEC, ReportConfig
 from rendered import pixels
 
-_VOID = ("meta", "img", "br", "line", "circle", "rect", "polyline", "path")
+_VOID = ("meta", "img", "br", "line", "circle", "rect", "polyline", "path", "input")
 LICENCE = "LicenseRef-avataaars"
 
 
@@ -119,7 +123,11 @@ def planted_run(root: Path, *, good: bool) -> dict[str, Path]:
     result.mkdir()
     write_scores(result, table)
     summary = summarise(Scores.from_rows(table), seed=0, resamples=500, confidence=0.95)
-    write_json(result / SUMMARY, {**summary, "candidate_digest": digest_path(inputs["lora"])})
+    drawn = np.random.default_rng(0).normal(size=(2, 40, 16))
+    sets = measure_sets({"base": drawn[0], "candidate": drawn[1]}, None, ("kid_base", "vendi"), seed=0, replicates=100)
+    looks = {"planned": [24, 48], "reached": 1, "why": "all prompts are spent"}
+    about = {"sets": summarise_sets(sets, 0.95), "looks": looks, "candidate_digest": digest_path(inputs["lora"])}
+    write_json(result / SUMMARY, {**summary, **about})
     inputs |= {"evaluation_result": result, "samples": root / "samples", "decision": root / "decision"}
     _samples(root / "samples")
     lora = {"lora": inputs["lora"]}
@@ -148,7 +156,17 @@ def test_the_page_stands_alone_and_says_what_was_decided(good: bool, tmp_path: P
         first = text.index('<li class="no">')
         assert "darkness" in text[first:] or "prompt_fidelity" in text[first:]
         assert text.count('<li class="no">') == 5  # darkness; prompt fidelity, and it in each of three slices
-    for expected in ("12 of 12 expectations hold", "reward: identity", "6 annotators", "face_px", LICENCE, "gate"):
+    assert "Looked 2 of 2 times, 48 of 48 prompts" in text
+    assert "would pass four times in five" in text
+    for expected in (
+        "kid_base",
+        "12 of 12 expectations hold",
+        "reward: identity",
+        "6 annotators",
+        "face_px",
+        LICENCE,
+        "gate",
+    ):
         assert expected in text, expected
     votes = re.sub(r"<[^>]+>", " ", text[text.index("Set aside, by reason") :])
     assert re.match(r"Set aside, by reason\s+duplicate\s+2\s+self_pair\s+1\b", votes), votes[:200]
@@ -172,3 +190,60 @@ def test_pictures_stay_within_their_budget(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert sum(len(uri) for uri in re.findall(r'src="(data:[^"]+)"', text)) < 150_000
     assert "more prompts are in the samples artefact" in text
+
+
+in_a_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("report")
+    inputs = planted_run(root, good=False)
+    out = root / "out"
+    execute(SPEC, ReportConfig(), inputs, {"report": out / "report.html"})
+    return out / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+def test_the_verdict_is_on_the_first_screen_and_nothing_is_fetched(
+    page: Path, browser: Browser, tmp_path: Path
+) -> None:
+    browser.resize(1280, 900)
+    browser.open(page.as_uri())
+    _, top, _, bottom = browser.box(".verdict")
+    assert 0 <= top < bottom < 300
+    assert browser.text(".verdict") == "REFUSED"
+    fetched = [one["response"]["url"] for one in browser.requests]
+    assert all(url.startswith(("file:", "data:", "about:")) for url in fetched), fetched
+
+
+@in_a_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_scrolls_down_and_never_sideways(page: Path, browser: Browser, scheme: str) -> None:
+    browser.scheme(scheme)
+    browser.resize(390, 844, mobile=True)
+    browser.open(page.as_uri())
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    back, ink = (
+        browser.run(f"getComputedStyle(document.body).{name}.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => +a + +b, 0)")
+        for name in ("backgroundColor", "color")
+    )
+    assert (back > ink) == (scheme == "light")
+    assert abs(back - ink) > 400  # of 765: text is read on its ground
+
+
+@in_a_browser
+def test_the_slider_uncovers_the_picture_before(page: Path, browser: Browser) -> None:
+    browser.resize(1280, 900)
+    browser.open(page.as_uri())
+    covered = "getComputedStyle(document.querySelector('.slide img + img')).clipPath"
+    assert "50%" in browser.run(covered)
+    slider = "document.querySelector('.slide input')"
+    browser.run(f"{slider}.value = 80, {slider}.dispatchEvent(new Event('input'))")
+    assert "80%" in browser.run(covered)

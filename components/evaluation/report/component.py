@@ -25,7 +25,7 @@ def report(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "report@4",
+        "report@5",
         config,
         inputs={
             "train": train,

@@ -93,7 +93,19 @@ def judge(scores: Scores, rules: Sequence[Rule], ask: Ask) -> list[Reason]:
     Raises:
         InputError: the scores lack a metric, a variant or labels that a rule names.
     """
+    return _verdicts(list(_tests(scores, rules, ask)))
+
+
+def settled(scores: Scores, rules: Sequence[Rule], ask: Ask) -> str | None:
+    """Why no more prompts are needed, or None: every rule holds at this look, or one cannot be expected to."""
     tests = list(_tests(scores, rules, ask))
+    lost = [f"{test.rule.name}{test.part}" for test in tests if test.hopeless]
+    if lost:
+        return f"refused for {', '.join(lost)}"
+    return "every rule holds" if all(reason.passed for reason in _verdicts(tests)) else None
+
+
+def _verdicts(tests: Sequence[_Test]) -> list[Reason]:
     claims = [i for i, test in enumerate(tests) if test.rule.comparison == "superiority"]
     levels = {i: test.level for i, test in enumerate(tests)}
     rejected: dict[int, bool] = {}
@@ -104,14 +116,6 @@ def judge(scores: Scores, rules: Sequence[Rule], ask: Ask) -> list[Reason]:
         rejected = {i: bool(ok) for i, ok in zip(claims, passed, strict=True)}
         levels |= {i: float(level) / 2 for i, level in zip(claims, corrected, strict=True)}
     return [_reason(test, levels[i], rejected.get(i)) for i, test in enumerate(tests)]
-
-
-def settled(scores: Scores, rules: Sequence[Rule], ask: Ask) -> str | None:
-    """Why no more prompts are needed, or None: every rule holds at this look, or one cannot be expected to."""
-    lost = [f"{test.rule.name}{test.part}" for test in _tests(scores, rules, ask) if test.hopeless]
-    if lost:
-        return f"refused for {', '.join(lost)}"
-    return "every rule holds" if all(reason.passed for reason in judge(scores, rules, ask)) else None
 
 
 def _tests(scores: Scores, rules: Sequence[Rule], ask: Ask) -> Iterator[_Test]:

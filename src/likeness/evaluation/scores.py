@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from likeness.core.errors import InputError, did_you_mean
 from likeness.evaluation.distances import SetEstimate
 from likeness.evaluation.sets import read_sets
-from likeness.evaluation.statistics import Array, by_unit
+from likeness.evaluation.statistics import Array
 
 SCORES = "scores.parquet"
 SUMMARY = "summary.json"
@@ -108,7 +109,7 @@ class Scores:
             raise InputError(
                 f"the evaluation has no variant '{variant}'", remedy=did_you_mean(variant, self.columns[metric])
             )
-        return by_unit(self.columns[metric][variant], self.prompt)
+        return self._by_prompt(self.columns[metric][variant])
 
     def difference(self, metric: str, variant: str, other: str) -> Array:
         """(P,) paired difference ``variant`` - ``other``."""
@@ -118,7 +119,18 @@ class Scores:
         """(P,) share of the prompt's seeds on which ``variant`` beats ``other``; a tie counts half."""
         self.mean(metric, variant), self.mean(metric, other)  # name the missing metric or variant
         ahead = self.columns[metric][variant] - self.columns[metric][other]
-        return by_unit((np.sign(ahead) + 1) / 2, self.prompt)
+        return self._by_prompt((np.sign(ahead) + 1) / 2)
+
+    @cached_property
+    def _unit(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each row's place among the prompts, and how many rows each prompt has."""
+        _, place = np.unique(self.prompt, return_inverse=True)
+        return place, np.bincount(place)
+
+    def _by_prompt(self, values: Array) -> Array:
+        """(P,) means over seeds, which are not independent draws: the prompt is the unit that is resampled."""
+        place, rows = self._unit
+        return np.asarray(np.bincount(place, weights=values) / rows, dtype=np.float64)
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> Array:

@@ -182,15 +182,6 @@ def _checked(values: Array) -> Array:
     return values
 
 
-def by_unit(values: Array, units: NDArray[np.int64]) -> Array:
-    """Mean of ``values`` (N,) over each distinct unit, in the order of the units' numbers.
-
-    Seeds of one prompt are not independent draws: the prompt is the unit that is resampled.
-    """
-    _, index = np.unique(units, return_inverse=True)
-    return np.asarray(np.bincount(index, weights=values) / np.bincount(index), dtype=np.float64)
-
-
 def holm(p_values: Array, alpha: float) -> tuple[NDArray[np.bool_], Array]:
     """Holm's step-down: which of k hypotheses are rejected, and the level each was tested at.
 

@@ -60,6 +60,7 @@ def report(
         sections.reasons(verdict),
         section("Before and after, at equal seeds", pictures),
         sections.metrics(summary),
+        sections.sets(summary.get("sets", {})),
         sections.training(read_json(lora / "training.json")),
         _data(train, [folder for folder in (quarantine, undescribed) if folder is not None], data_docs),
         _preferences(preferences, {"reward": reward, "judge": judge}),
@@ -102,7 +103,7 @@ def _preferences(preferences: Path, models: dict[str, Path]) -> str:
 
 SPEC = StepSpec(
     name="report",
-    version="4",
+    version="5",
     category="evaluation",
     config=ReportConfig,
     run=report,

@@ -15,6 +15,7 @@ from likeness.data.images import decode
 _NAMES = {"base": "before: base model", "candidate": "after: tuned", "incumbent": "live version"}
 _PLAIN = 128  # pictures up to this side stay PNG
 _SIDE = 192
+_SLIDES = 4  # pairs a subject under a slider
 
 
 def data_uri(image: Mapping[str, Any]) -> str:
@@ -59,14 +60,40 @@ def _subject(rows: Sequence[Mapping[str, Any]], number: int, budget: int) -> str
     lines: list[str] = []
     for index, prompt in prompts:
         line = _line([row for row in drawn if row["prompt_index"] == index], variants, str(prompt))
-        if len(head) + sum(map(len, lines)) + len(line) > budget:
+        if len(head) + sum(map(len, lines)) + len(line) > budget - budget // 4:
             break
         lines.append(line)
     seeds = len({row["seed_index"] for row in drawn})
     names = "".join(f'<td class="gap"></td><th colspan="{seeds}">{_NAMES[variant]}</th>' for variant in variants)
+    slides = _slides(drawn, budget // 4)
     grid = f'<div class="scroll"><table class="pictures"><tr><th></th>{names}</tr>{"".join(lines)}</table></div>'
     cut = len(prompts) - len(lines)
-    return head + grid + (f'<p class="soft">{cut} more prompts are in the samples artefact.</p>' if cut else "")
+    return (
+        head + slides + grid + (f'<p class="soft">{cut} more prompts are in the samples artefact.</p>' if cut else "")
+    )
+
+
+def _slides(drawn: Sequence[Mapping[str, Any]], budget: int) -> str:
+    """Before and after over each other, at the first seed of the first prompts; without scripts each shows half."""
+    seed = min(row["seed_index"] for row in drawn)
+    first = [row for row in drawn if row["seed_index"] == seed]
+    pairs: dict[int, dict[str, Mapping[str, Any]]] = {}
+    for row in first:
+        pairs.setdefault(int(row["prompt_index"]), {})[str(row["variant"])] = row
+    figures: list[str] = []
+    for pair in list(pairs.values())[:_SLIDES]:
+        if not {"base", "candidate"} <= set(pair):
+            continue
+        both = _img(pair["base"], "before") + _img(pair["candidate"], "after")
+        move = "this.parentNode.style.setProperty('--x',this.value+'%')"
+        slider = f'<input type="range" value="50" aria-label="share of before" oninput="{move}">'
+        words = f"<figcaption>{escape(str(pair['base']['prompt']))}</figcaption>"
+        figure = f'<figure><div class="slide">{both}<i></i>{slider}</div>{words}</figure>'
+        if sum(map(len, figures)) + len(figure) > budget:
+            break
+        figures.append(figure)
+    note = '<p class="soft">Left of the line before, right of it after; drag.</p>'
+    return f'{note}<div class="slides">{"".join(figures)}</div>' if figures else ""
 
 
 def _line(rows: Sequence[Mapping[str, Any]], variants: Sequence[str], prompt: str) -> str:

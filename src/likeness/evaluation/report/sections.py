@@ -39,9 +39,18 @@ def headline(decision: Mapping[str, Any], registration: Mapping[str, Any], summa
     return (
         f'<header class="{tone}"><span class="verdict">{word}</span><h1>{escape(fate)}</h1>'
         f"<p class='soft'>Compared with the {escape(_LABELS[decision['baseline']])} model on equal prompts and seeds. "
-        f"Model <code>{decision['candidate_digest'][:12]}</code></p>"
+        f"{_looks(decision.get('looks'))}Model <code>{decision['candidate_digest'][:12]}</code></p>"
         f'<div class="cards">{"".join(cards)}</div></header>'
     )
+
+
+def _looks(looks: Mapping[str, Any] | None) -> str:
+    """How many of the planned prompts it took, where it could have taken fewer."""
+    if not looks or len(looks["planned"]) == 1:
+        return ""
+    used, planned = looks["planned"][looks["reached"]], looks["planned"][-1]
+    times = f"Looked {looks['reached'] + 1} of {len(looks['planned'])} times"
+    return f"{times}, {used} of {planned} prompts: {escape(looks['why'])}. "
 
 
 def _arrow(summary: Mapping[str, Any], name: str) -> str:
@@ -56,8 +65,37 @@ def _spread(paired: Mapping[str, float]) -> str:
 def reasons(decision: Mapping[str, Any]) -> str:
     """Each rule with its figures, failures first."""
     ordered = sorted(decision["reasons"], key=lambda reason: bool(reason["passed"]))
-    lines = [f'<li class="{"ok" if r["passed"] else "no"}">{escape(r["text"])}</li>' for r in ordered]
+    lines = [f'<li class="{"ok" if r["passed"] else "no"}"><span>{_reason(r)}</span></li>' for r in ordered]
     return section("The gate's decision, rule by rule", f'<ul class="reasons">{"".join(lines)}</ul>')
+
+
+def _reason(reason: Mapping[str, Any]) -> str:
+    """Its sentence, and how small a difference this evaluation could have let pass."""
+    power, text = reason.get("detectable"), escape(reason["text"])
+    if power is None:
+        return text
+    return f'{text}<br><small class="soft">a true difference of {power:+.3f} would pass four times in five</small>'
+
+
+def sets(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Distances and diversity of whole variants."""
+    ordered = [v for v in _LABELS if any(v in variants for variants in found.values())]
+    rows = []
+    for name, variants in found.items():
+        about = next(iter(variants.values()))["about"]
+        what = f"<b>{escape(name)}</b><br><small>{escape(about['summary'])} ({escape(about['unit'])})</small>"
+        rows.append([what, *(_set_cell(variants.get(v)) for v in ordered)])
+    note = (
+        '<p class="soft">Of all pictures together, on the features of the encoder that judges; basic bootstrap '
+        "intervals, which take the small sample's bias away and may lie beside the plain value.</p>"
+    )
+    return section("Whole sets", note, table(["metric", *(_LABELS[v] for v in ordered)], rows)) if rows else ""
+
+
+def _set_cell(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return ""
+    return f"{number(entry['value'])}<br><small>[{number(entry['ci_low'])}, {number(entry['ci_high'])}]</small>"
 
 
 def metrics(summary: Mapping[str, Any]) -> str:
