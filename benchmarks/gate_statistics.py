@@ -128,7 +128,7 @@ def power(trials: int, seed: int) -> list[dict[str, Any]]:
     claim = Rule(metric="aesthetic", statistic="win_rate", comparison="superiority")
     demand = Demand(rules=(claim, *RULES[1:3], RULES[4]), gatings_a_year=WEEKS, method="student")
     out = []
-    for prompts in (384, 768, 1152):
+    for prompts in (384, 896, 1152):
         looks = (prompts // 4, prompts // 2, prompts)
         found = [gated(table(rng, prompts, wins=0.55), demand, looks) for _ in tqdm(range(trials), f"power {prompts}")]
         passed = sum(ok for ok, _ in found)

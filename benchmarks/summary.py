@@ -246,6 +246,46 @@ def reward_heads() -> str:
     )
 
 
+def set_metrics() -> str:
+    """Distances of sets, with and without an interval."""
+    found = result("set_metrics")
+    rows = [[name, f"{seconds:.3f}"] for name, seconds in found["cpu_seconds"].items()]
+    apart = ", ".join(f"{name} {value:.1e}" for name, value in found["relative_difference"].items())
+    return (
+        f"## Distances of whole sets\n\n`python benchmarks/set_metrics.py`: {found['pictures']} pictures of "
+        f"{found['width']} features, median of {found['pairs']} alternating runs, one thread\n\n"
+        f"{table(['what', 'CPU s'], rows)}\n\n"
+        f"Relative difference from torch-fidelity: {apart}. Another order of shards changes it by "
+        f"{found['shard_order']:.1e}."
+    )
+
+
+def gate() -> str:
+    """How often the gate is wrong."""
+    found = result("gate_statistics")
+    null, share = found["null"], "{share:.4f} [{low:.4f}, {high:.4f}]"
+    years = [[name, share.format(**one)] for name, one in null["false_promotions"].items()]
+    covered = [
+        [one["values"], one["method"], f"{one['coverage']:.4f} [{one['low']:.4f}, {one['high']:.4f}]"]
+        for one in found["coverage"]
+    ]
+    power = [
+        [one["prompts"], f"{one['power']:.3f} [{one['low']:.3f}, {one['high']:.3f}]", round(one["mean_prompts"])]
+        for one in found["power"]
+    ]
+    saved = [[f"{one['gain']:+.2f}", f"{one['passed']:.3f}", round(one["mean_prompts"])] for one in found["saved"]]
+    last = null["looks"][-1]
+    return (
+        f"## The gate's errors\n\n`python benchmarks/gate_statistics.py`: {null['years']} simulated years of weekly "
+        f"gatings of models no better than the live one, up to {len(null['looks'])} looks each; goals: at most .05 of "
+        "the years, coverage of .93 to .97, power of .8 at five points of win rate\n\n"
+        f"{table(['promoted by', 'share of years with a false promotion'], years)}\n\n"
+        f"{table(['values', 'interval', f'coverage of 95 % intervals over {last} prompts'], covered)}\n\n"
+        f"{table(['prompts', 'passed at 55 wins of 100, level of a year', 'prompts used'], power)}\n\n"
+        f"{table(['true gain (standard deviation of a prompt .09)', 'passed', f'prompts used of {last}'], saved)}"
+    )
+
+
 def claims() -> str:
     """Papers' claims with the verdicts as measured."""
     rows = []
@@ -269,6 +309,7 @@ def claims() -> str:
 def page() -> str:
     """The whole page."""
     parts = [identity(), claims(), goals(), engines(), costs(), reward_heads(), voting(), ingest()]
+    parts += [set_metrics(), gate()]
     return "\n\n".join([HEAD.strip(), *parts]) + "\n"
 
 
