@@ -58,7 +58,8 @@ iframe{width:100%;height:26rem;border:1px solid var(--line);border-radius:8px;ba
 .slide img+img{position:absolute;top:0;left:0;clip-path:inset(0 0 0 var(--x))}.slide input{width:100%;margin:.3rem 0}
 .slide i{position:absolute;top:0;left:var(--x);height:192px;width:2px;background:#fff;mix-blend-mode:difference}
 .slides{display:flex;gap:1.2rem;flex-wrap:wrap;margin:.6rem 0}.slides figcaption{max-width:192px}
-@media(max-width:40rem){.cards{grid-template-columns:1fr 1fr}main{padding:.8rem .5rem 3rem}section,header{padding:.9rem .8rem}h1{font-size:1.35rem}
+@media(max-width:40rem){.cards{grid-template-columns:1fr 1fr}
+main{padding:.8rem .5rem 3rem}section,header{padding:.9rem .8rem}h1{font-size:1.35rem}
 .count{grid-template-columns:8rem 1fr 3rem}img{width:72px;height:72px}.two{grid-template-columns:1fr}
 .reasons li{padding:.45rem .3rem}iframe{height:18rem}}
 details>summary{cursor:pointer;color:var(--soft);margin:.6rem 0}
