@@ -247,3 +247,60 @@ def test_a_saved_state_scores_alike_and_has_gradients(name: str, heads: dict[str
     train = data_of(rated).train
     centre = torch.cat([again(side, train.text) for side in (train.chosen, train.rejected)]).mean()
     assert centre.abs() < 1e-4  # the average training picture is worth 0
+
+
+def _right(score: Scorer, taste: torch.Tensor, seed: int = 77) -> float:
+    """Share of 2000 unseen pairs that it orders as ``taste`` does."""
+    return float((margins(score, pairs_by(taste, 2000, seed)) > 0).float().mean())
+
+
+def test_a_direction_serves_the_user_who_names_it_better_than_the_average_users_reward(
+    heads: dict[str, Scorer],
+) -> None:
+    """DPA's claim of arithmetic control, without more training; the average user gains nothing by it."""
+    whole = MultiObjective(MultiObjectiveConfig(), heads)
+    average = fit_head(HEAD, FIT, data_of(pairs_by(unit(8, 9)))).scorer
+    gains = {}
+    for degrees in (0, 10, 45, 80, 90):
+        colour, smile = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        taste = unit(8) * colour + unit(9) * smile
+        gains[degrees] = _right(whole.along({"colour": colour, "smile": smile}), taste) - _right(average, taste)
+    assert min(gains[0], gains[90]) > 0.1
+    assert min(gains[10], gains[80]) > 0.03
+    assert gains[45] < 0.02
+    strange = whole.along({"colour": 1.0, "smile": -1.0})  # another user's wish: the control
+    assert _right(strange, unit(8, 9)) < _right(average, unit(8, 9)) - 0.2
+
+
+def _spotted(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures of 9 patches: (N, 9, 4) sound, the same with one patch spoilt, and which one (N,)."""
+    generator = torch.Generator().manual_seed(seed)
+    sound = torch.randn(count, 9, 4, generator=generator)
+    place = torch.randint(9, (count,), generator=generator)
+    spoilt = sound.clone()
+    spoilt[torch.arange(count), place, 1] += 3.0
+    return sound, spoilt, place
+
+
+def _features(patches: torch.Tensor) -> torch.Tensor:
+    spread = patches.var(dim=1, correction=0).sqrt()
+    joint = torch.zeros(len(patches), TEXT)
+    return torch.cat([joint, patches.mean(dim=1), spread, patches.amax(dim=1)], dim=1)
+
+
+def test_a_dense_reward_shows_where_the_picture_is_bad_though_votes_were_on_whole_pictures() -> None:
+    """FGAIF's point over a sparse reward, which is the same everywhere; votes at random teach no place."""
+    sound, spoilt, _ = _spotted(400, 0)
+    text = torch.nn.functional.normalize(torch.ones(400, TEXT))
+    groups = [f"g{i // 4}" for i in range(400)]
+    hit = {}
+    for name in ("votes", "votes at random"):
+        turned = torch.rand(400, 1, generator=torch.Generator().manual_seed(5)) < (0.5 if "random" in name else 0.0)
+        better, worse = _features(sound), _features(spoilt)
+        chosen, rejected = torch.where(turned, worse, better), torch.where(turned, better, worse)
+        pairs = PairFeatures.of(chosen, rejected, text, torch.zeros(400), groups)
+        head = fit_typed(TypedConfig(), FIT, data_of(pairs)).scorer
+        _, patches, place = _spotted(500, 1)
+        hit[name] = float((head.dense(patches).argmin(dim=1) == place).float().mean())
+    assert hit["votes"] > 0.7
+    assert hit["votes at random"] < hit["votes"] - 0.3
