@@ -68,6 +68,13 @@ def test_folders_that_only_number_people_forbid_no_words() -> None:
     assert names_of({"file_name": "a/b.png", "person": "Bo"}) == ["bo"]
 
 
+def test_a_person_called_by_their_looks_may_be_described() -> None:
+    row = portrait_rows(1)[0]
+    row |= {"person": "_".join(str(row[name]) for name in ("hair", "hair_colour", "skin", "facial_hair")) + "_ada"}
+    assert rule(caption(from_record(row), tuple(FACTORS)), row) is None
+    assert rule("ada, yellow skin", row) == "named_person"
+
+
 @given(name=st.from_regex(r"Qz[a-z]{2,8}", fullmatch=True), before=st.sampled_from(["", "a photo of ", "Dr. "]))
 def test_no_name_gets_through_whatever_its_case_and_company(name: str, before: str) -> None:
     for said in (name, name.upper(), f"({name})", f"{name}'s"):

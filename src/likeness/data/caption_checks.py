@@ -64,10 +64,16 @@ def broken_caption(
 
 
 def names_of(row: Row) -> list[str]:
-    """What would tell who ``row`` shows: the person's name, its parts, and the file's name."""
+    """What would tell who ``row`` shows: the person's name, its parts, and the file's name.
+
+    Portraits are called by their looks ("bun_red_pale"): a part that the row's own factors say is no name.
+    """
+    from likeness.models.embedded.portraits import FACTORS
+
+    looks = {word for name in FACTORS for word in _words(str(row.get(name) or ""))}
     person, stem = (_words(str(row.get("person") or "")), _words(PurePosixPath(str(row["file_name"])).stem))
     whole = [" ".join(one) for one in (person, stem) if _tells(one)]
-    parts = [part for part in person if len(part) >= _SHORTEST and _tells([part])]
+    parts = [part for part in person if len(part) >= _SHORTEST and _tells([part]) and part not in looks]
     return whole + [part for part in parts if part not in whole]
 
 
