@@ -133,15 +133,16 @@ def main() -> None:
     """Run the pairs, print the table, write the figures after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("build/benchmarks/against_engines"), help="working folder")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=5, help="in all; those that --out holds already are kept")
     parser.add_argument("--scale", type=float, default=1.0, help="of every engine's number of steps")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     field = arena(arguments.root)
     gflop = {name: field.gflop(engine) for name, engine in {**OTHERS, "ours": OURS}.items()}
-    ours: list[Curve] = []
-    theirs: dict[str, list[dict[str, Any]]] = {name: [] for name in OTHERS}
-    for seed in range(arguments.pairs):
+    known = read_json(arguments.out) if arguments.out and arguments.out.is_file() else {}
+    ours: list[Curve] = known.get("ours", [])
+    theirs: dict[str, list[dict[str, Any]]] = known.get("runs") or {name: [] for name in OTHERS}
+    for seed in range(len(ours), arguments.pairs):
         ours.append(field.ours(scaled(OURS, arguments.scale), seed))
         for name, engine in OTHERS.items():
             theirs[name].append(field.theirs(name, scaled(engine, arguments.scale), seed))

@@ -117,6 +117,18 @@ def run_pipeline(
     typer.echo(run_with(driver, profile, params_file, root))
 
 
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished graphs, such as build/portraits.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("comparison.html"),
+) -> None:
+    """Several runs on one page: verdicts, metrics beside each other, pictures of equal prompts, cost."""
+    from likeness.evaluation.report.compare import compare as write_comparison
+
+    write_comparison(runs, out)
+    typer.echo(f"wrote {out}")
+
+
 @app.command("compile")
 def compile_(
     profile: ProfileOption = "production",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,10 +15,12 @@ import pytest
 
 from browser import PROGRAM, Browser
 from evaluation.planted import BAD, GOOD, rows
+from likeness.core.errors import InputError
 from likeness.core.io import digest_path, write_json
 from likeness.core.step import execute
 from likeness.data.images import encode_png
 from likeness.data.shards import write_shards
+from likeness.evaluation.report.compare import compare
 from likeness.evaluation.scores import SUMMARY, Scores, write_scores
 from likeness.evaluation.sets import measure_sets, summarise_sets
 from likeness.evaluation.suite import summarise
@@ -247,3 +250,35 @@ def test_the_slider_uncovers_the_picture_before(page: Path, browser: Browser) ->
     slider = "document.querySelector('.slide input')"
     browser.run(f"{slider}.value = 80, {slider}.dispatchEvent(new Event('input'))")
     assert "80%" in browser.run(covered)
+
+
+def _finished(root: Path, *, good: bool) -> Path:
+    """The planted run, where a driver leaves its artefacts."""
+    inputs = planted_run(root / "planted", good=good)
+    places = {"evaluation_result": "evaluate", "samples": "evaluate", "decision": "gate", "lora": "finetune"}
+    for port, node in places.items():
+        shutil.copytree(inputs[port], root / node / port)
+    return root
+
+
+def test_two_runs_stand_on_one_page(tmp_path: Path) -> None:
+    runs = [_finished(tmp_path / "week1", good=True), _finished(tmp_path / "week2", good=False)]
+    compare(runs, tmp_path / "comparison.html")
+    text = (tmp_path / "comparison.html").read_text()
+    page = Resources()
+    page.feed(text)
+    assert page.open == []
+    assert all(source.startswith("data:image/") for source in page.found)
+    assert len(page.found) == 2 * 6  # six prompts that both were asked
+    assert text.index("PASSED") < text.index("REFUSED")
+    for expected in ("<b>week1</b>", "<b>week2</b>", "darkness_anchored", "identity", "960", "id_aligner_lora"):
+        assert expected in text, expected
+    assert "not asked alike" not in text
+
+
+def test_a_comparison_of_one_run_or_of_none_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="two runs or more"):
+        compare([tmp_path, tmp_path], tmp_path / "out.html")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InputError, match="no evaluation"):
+        compare([tmp_path / "a", tmp_path], tmp_path / "out.html")

@@ -11,7 +11,9 @@ _DIGIT = 7  # widest character of a tick's label
 
 
 def number(value: float) -> str:
-    """Three significant places after the point, shorter for large values."""
+    """Three places after the point, fewer for large values, and a power of ten where three places show nothing."""
+    if 0 < abs(value) < 5e-4:
+        return f"{value:.1e}"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
