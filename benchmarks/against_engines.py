@@ -22,6 +22,8 @@ from engines.arena import SAMPLERS, Arena, Engine, Judge, environment
 from engines.task import write_task
 from material import ASSETS, bench, material
 
+from likeness.core.io import read_json
+
 BATCH, RATE, RANK = 8, 1e-3, 4
 # trl always hands negative prompts over, which diffusers 0.35 puts before the others even where guidance is off: so
 # guidance has to stay on, and is set so that it changes nothing but the cost. Its random truncation draws for each step
