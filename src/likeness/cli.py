@@ -190,12 +190,15 @@ def curate(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs, Parquet or tars, or a pin.", readable=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write shards, quarantine and contact sheet to.")],
     pack: Annotated[Path | None, typer.Option(help="Face pack, ROOT/models/NAME; the built one by default.")] = None,
+    params: Annotated[Path | None, typer.Option(help="YAML file with sections ingest, detect_faces, …")] = None,
 ) -> None:
     """Curate a folder of photographs: kept and quarantined faces, with reasons and a contact sheet."""
-    from likeness.orchestration.curate import DEFAULT_PACK
+    from likeness.core.config import load_yaml, parse_config
+    from likeness.orchestration.curate import DEFAULT_PACK, CurateConfig
     from likeness.orchestration.curate import curate as run_curation
 
-    typer.echo(run_curation(folder, out, pack or DEFAULT_PACK))
+    config = parse_config(CurateConfig, load_yaml(params), str(params)) if params else None
+    typer.echo(run_curation(folder, out, pack or DEFAULT_PACK, config))
 
 
 @app.command()

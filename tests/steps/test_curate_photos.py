@@ -38,8 +38,8 @@ def test_single_faces_are_kept_and_groups_and_the_cat_are_not(curated: Path) -> 
 
 def test_key_points_alone_give_nearly_the_pose_of_the_landmarks(curated: Path) -> None:
     table = pq.read_table(curated / "detect_faces/detections/detections.parquet").to_pylist()
-    faces = [row for row in table if row["det_score"] is not None and row["det_score"] > 0.9]
-    assert len(faces) > 20
+    faces = [row for row in table if row["yaw"] is not None]
+    assert len(faces) > 15  # all but the groups and the cat, whose pose nobody asked for
     for index, name in enumerate(("yaw", "pitch", "roll")):
         errors = [abs(pose_from_keypoints(np.reshape(row["keypoints"], (5, 2)))[index] - row[name]) for row in faces]
         assert sum(errors) / len(errors) < 12

@@ -70,7 +70,7 @@ def test_detections_are_measured_or_null(run: Run) -> None:
     assert [row["id"] for row in rows] == [row["id"] for row in run.rows("ingest/images")]
     for row in rows:
         measured = {name for name, value in row.items() if value is not None}
-        assert measured == (set(row) if row["face_count"] else {"id", "face_count", "phash"})
+        assert measured == (set(row) if row["face_count"] else {"id", "face_count"})
         if row["face_count"]:
             assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-4)
             assert len(row["keypoints"]) == 10
@@ -98,9 +98,10 @@ def test_an_expression_filters_by_any_column_beside_the_limits(run: Run, tmp_pat
         parse_config(FILTER.config, {"where": "yaw <"}, "params.yaml [filter_faces]")
 
 
-def test_of_near_duplicates_the_best_face_stays(run: Run, tmp_path: Path) -> None:
+def test_of_near_duplicates_the_largest_file_stays(run: Run, tmp_path: Path) -> None:
     """Every picture twice, once as a poor JPEG: nothing within the distance is left, and no group is empty."""
-    images = read_rows(run.root / "filter_faces/kept", ["id", "file_name", "person", "licence", "source", "image"])
+    kinds = ["id", "file_name", "person", "licence", "source", "image", "phash", "original_bytes"]
+    images = read_rows(run.root / "filter_faces/kept", kinds)
     table = pq.read_table(run.root / "detect_faces/detections/detections.parquet")
     measured = {row["id"]: row for row in table.to_pylist()}
     rows, found = [], []
@@ -109,24 +110,24 @@ def test_of_near_duplicates_the_best_face_stays(run: Run, tmp_path: Path) -> Non
         Image.fromarray(decode(row["image"])).save(file, "JPEG", quality=50)
         copy = {"bytes": file.getvalue(), "path": None}
         twin = {**row, "id": row["id"][::-1], "file_name": f"copy-{row['file_name']}", "image": copy}
+        twin |= {"phash": perceptual_hash(decode(copy)), "original_bytes": 1}
         rows += [{**one, "width": 64, "height": 64} for one in (row, twin)]
         own = measured[row["id"]]
-        worse = {"id": twin["id"], "phash": perceptual_hash(decode(copy)), "face_px": own["face_px"] * 0.75}
-        found += [own, own | worse]
+        found += [own, own | {"id": twin["id"]}]
     write_shards(tmp_path / "images", rows)
     (tmp_path / "detections").mkdir()
     write_table(tmp_path / "detections/detections.parquet", pa.Table.from_pylist(found, schema=table.schema))
     other = Run(tmp_path, {})
     inputs = {"images": tmp_path / "images", "detections": tmp_path / "detections"}
-    other.step(FILTER, inputs, **LIMITS | {"min_face_px": 12}, near_duplicates=5)
+    other.step(FILTER, inputs, **LIMITS, near_duplicates=5)
     kept, aside = other.rows("filter_faces/kept"), other.rows("filter_faces/quarantine")
     assert len(kept) + len(aside) == 2 * len(images)
     assert {rule for row in aside for rule in row["rules"]} == {"near_duplicates"}
     hashes = [int(row["phash"], 16) for row in kept]
     assert all((a ^ b).bit_count() > 5 for i, a in enumerate(hashes) for b in hashes[:i])
-    own = {row["id"]: int(row["phash"], 16) for row in found}
+    own = {row["id"]: int(row["phash"], 16) for row in rows}
     copies = [row["id"] for row in kept if row["file_name"].startswith("copy-")]
-    assert all((own[one] ^ own[one[::-1]]).bit_count() > 5 for one in copies)  # a smaller face never stays
+    assert all((own[one] ^ own[one[::-1]]).bit_count() > 5 for one in copies)  # a smaller file never stays
     assert len(copies) < len(images) / 3
     names = {row["file_name"] for row in kept}
     assert all(row["reasons"][0].removeprefix("looks like ").partition(",")[0] in names for row in aside)

@@ -17,7 +17,7 @@ def caption(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "caption@3",
+        "caption@4",
         config,
         inputs={"kept": kept, "captioner_model": captioner_model, "base_model": base_model},
         outputs={"captioned": captioned, "quarantine": quarantine},

@@ -18,7 +18,7 @@ def detect_faces(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "detect_faces@3",
+        "detect_faces@4",
         config,
         inputs={"images": images, "faces": faces, "encoder": encoder, "reward": reward, "nsfw": nsfw},
         outputs={"detections": detections},

@@ -16,7 +16,7 @@ def split(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "split@2",
+        "split@3",
         config,
         inputs={"captioned": captioned},
         outputs={"train": train, "references": references, "evaluation": evaluation},

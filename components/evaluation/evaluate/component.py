@@ -24,7 +24,7 @@ def evaluate(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "evaluate@4",
+        "evaluate@5",
         config,
         inputs={
             "base_model": base_model,

@@ -15,7 +15,7 @@ def generate_candidates(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "generate_candidates@1",
+        "generate_candidates@2",
         config,
         inputs={"train": train, "base_model": base_model},
         outputs={"candidates": candidates},

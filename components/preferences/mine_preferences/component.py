@@ -22,7 +22,7 @@ def mine_preferences(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "mine_preferences@3",
+        "mine_preferences@4",
         config,
         inputs={
             "candidates": candidates,

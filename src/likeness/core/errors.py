@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import errno
+import functools
 from collections.abc import Iterable
+from typing import Any
 
 
 class LikenessError(Exception):
@@ -14,6 +16,10 @@ class LikenessError(Exception):
         super().__init__(problem)
         self.problem = problem
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker process hands its error to its parent whole."""
+        return functools.partial(type(self), remedy=self.remedy), (self.problem,)
 
     def __str__(self) -> str:
         return f"{self.problem}\n  what to do: {self.remedy}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from likeness.data.images import decode
+from likeness.data.images import decode_reduced, divisor_for
 
 Row = Mapping[str, Any]
 _SIDE = 160
@@ -45,9 +45,10 @@ th,td{text-align:left;padding:.35rem .8rem;border-top:1px solid var(--line);over
 
 def thumbnail(row: Row, colour: str, side: int = _SIDE) -> str:
     """The picture of ``row`` with its face box, at most ``side`` pixels a side, as a JPEG data URI."""
-    image = Image.fromarray(decode(row["image"]))
-    scale = min(side / max(image.size), 4.0)
-    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    width, height = row["width"], row["height"]
+    image = Image.fromarray(decode_reduced(row["image"], divisor_for(width, height, side)))
+    scale = min(side / max(width, height), 4.0)
+    small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))))
     if row.get("box"):
         box = [value * scale for value in row["box"]]
         ImageDraw.Draw(small).rectangle(
@@ -118,7 +119,9 @@ def _figure(row: Row, *, is_kept: bool) -> str:
     name = escape(str(row["file_name"]))
     facts = [f"{row['width']} x {row['height']}"]
     if row.get("face_px") is not None:
-        facts += [f"face {row['face_px']:.0f} px", f"score {row['det_score']:.2f}", f"sharpness {row['blur']:.0f}"]
+        facts += [f"face {row['face_px']:.0f} px", f"score {row['det_score']:.2f}"]
+    if row.get("blur") is not None:
+        facts.append(f"sharpness {row['blur']:.0f}")
     person = f"<b>{escape(row['person'])}</b><br>" if row.get("person") else ""
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in row.get("reasons") or ())
     reasons = f"<ul>{reasons}</ul>" if reasons else ""

@@ -1,28 +1,27 @@
-"""What was measured on the faces of one picture: one row, columns only, no decision."""
+"""The table of what was measured on the faces of each picture: columns only, no decision.
+
+``face_px``: shorter side of the largest face's box in pixels of the picture. ``yaw``, ``pitch``, ``roll``: degrees,
+from the pack's 3-D landmarks if it has them, else from the key points. ``blur``: see
+:func:`likeness.data.geometry.sharpness`. ``box``: x1, y1, x2, y2. ``keypoints``: 5 x (x, y). ``embedding``:
+L2-normalised. Without a face all of these are None, as is what :mod:`likeness.data.meter` was told to leave out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from likeness.core.errors import InputError
-from likeness.data.geometry import pose_from_keypoints, sharpness
-from likeness.data.near_duplicates import perceptual_hash
-
-if TYPE_CHECKING:
-    from insightface.app.common import Face
 
 DETECTIONS = "detections.parquet"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
-        ("phash", pa.string()),
         ("face_count", pa.int32()),
         ("face_px", pa.float32()),
         ("det_score", pa.float32()),
@@ -35,42 +34,6 @@ SCHEMA = pa.schema(
         ("embedding", pa.list_(pa.float32())),
     ]
 )
-
-
-def detection_row(image_id: str, pixels: np.ndarray, faces: Sequence[Face], blur_size: int) -> dict[str, Any]:
-    """The row of one picture, about its largest face (``faces`` come largest first).
-
-    ``face_px``: shorter side of the box in pixels. ``yaw``, ``pitch``, ``roll``: degrees, from the pack's 3-D landmarks
-    if it has them, else from the key points. ``blur``: see :func:`likeness.data.geometry.sharpness`. ``box``: x1, y1,
-    x2, y2. ``keypoints``: 5 x (x, y). ``embedding``: L2-normalised. Without a face all of these are None. ``phash``: of
-    the whole picture, see :func:`likeness.data.near_duplicates.perceptual_hash`.
-    """
-    known = {"id": image_id, "face_count": len(faces), "phash": perceptual_hash(pixels)}
-    row: dict[str, Any] = dict.fromkeys(SCHEMA.names) | known
-    if not faces:
-        return row
-    face = faces[0]
-    box = np.asarray(face.bbox, dtype=np.float64)
-    yaw, pitch, roll = _pose(face)
-    embedding = face.normed_embedding
-    return row | {
-        "face_px": float(min(box[2] - box[0], box[3] - box[1])),
-        "det_score": float(face.det_score),
-        "yaw": yaw,
-        "pitch": pitch,
-        "roll": roll,
-        "blur": sharpness(pixels, box, blur_size),
-        "box": [float(v) for v in box],
-        "keypoints": [float(v) for v in np.asarray(face.kps).reshape(-1)],
-        "embedding": None if embedding is None else [float(v) for v in embedding],
-    }
-
-
-def _pose(face: Face) -> tuple[float, float, float]:
-    if face.pose is None:
-        return pose_from_keypoints(np.asarray(face.kps))
-    pitch, yaw, roll = (float(v) for v in face.pose)
-    return yaw, pitch, roll
 
 
 @dataclass(frozen=True)
@@ -93,10 +56,11 @@ class Measured:
 
 
 def read_detections(folder: Path) -> Measured:
-    """What detect_faces wrote."""
+    """What detect_faces wrote, without the embeddings."""
     try:
-        table = pq.read_table(folder / DETECTIONS)
+        known = [name for name in pq.read_schema(folder / DETECTIONS).names if name != "embedding"]
+        table = pq.read_table(folder / DETECTIONS, columns=known)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{folder / DETECTIONS} cannot be read: {error}", remedy="run detect_faces again") from None
-    columns = [field for field in table.schema.remove_metadata() if field.name not in ("id", "embedding")]
+    columns = [field for field in table.schema.remove_metadata() if field.name != "id"]
     return Measured(columns, {row["id"]: row for row in table.to_pylist()})

@@ -64,6 +64,18 @@ RULES = (
 )
 
 
+def bounds(limits: FaceLimits) -> str:
+    """The limits as an expression over the same columns, for :func:`likeness.data.where.parse_where`."""
+    signs: dict[Any, tuple[str, str]] = {_below: ("{}", ">="), _above: ("{}", "<="), _beyond: ("abs({})", "<=")}
+    parts = []
+    for rule in RULES:
+        limit = getattr(limits, rule.limit)
+        if limit is not None:
+            column, sign = signs[rule.breaks]
+            parts.append(f"{column.format(rule.column)} {sign} {limit!r}")
+    return " and ".join(parts)
+
+
 def broken_rules(row: Mapping[str, Any], limits: FaceLimits) -> dict[str, str]:
     """Name and sentence of every limit that ``row`` breaks; a column that is None (no face) breaks none."""
     broken = {}

@@ -22,6 +22,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 80_000_000  # below Pillow's own warning; a 8-bit RGB picture of this size takes 240 MB
+JPEG_FORMATS = ("JPEG", "MPO")  # MPO is a JPEG with more pictures appended
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -100,6 +101,33 @@ def decode_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels of an image file: (H, W, 3) uint8 RGB, EXIF applied, first frame; see :func:`decode`."""
     with quiet():
         return np.array(upright(open_image(data, max_pixels)), dtype=np.uint8)
+
+
+def divisor_for(width: int, height: int, side: int) -> int:
+    """1, 2, 4 or 8: the most by which a picture can be divided so that its longer side keeps ``side`` pixels."""
+    return next((divisor for divisor in (8, 4, 2) if max(width, height) // divisor >= side), 1)
+
+
+def decode_reduced(image: Mapping[str, Any], divisor: int) -> np.ndarray:
+    """Pixels of an image column's value at 1/1, 1/2, 1/4 or 1/8 of its size.
+
+    A JPEG leaves its decoder at that size, which costs little more than reading its bits; other formats are averaged
+    after they are decoded.
+
+    Returns (h, w, 3) uint8 RGB with the EXIF orientation applied; sides are rounded up, so that a pixel stands for
+    ``divisor`` x ``divisor`` of them.
+
+    Raises:
+        ImageError: the bytes are not a usable picture.
+    """
+    with quiet():
+        found = open_image(image["bytes"], MAX_PIXELS)
+        width, height = found.size
+        if divisor > 1 and found.format in JPEG_FORMATS:
+            found.draft("RGB", (max(1, width // divisor), max(1, height // divisor)))
+        averaged = divisor if found.size == (width, height) else 1
+        whole = upright(found)
+        return np.array(whole.reduce(averaged) if averaged > 1 else whole, dtype=np.uint8)
 
 
 def encode_png(pixels: np.ndarray) -> dict[str, Any]:

@@ -24,7 +24,8 @@ METADATA = "metadata.jsonl"
 _FILES = (METADATA, "metadata.csv", "metadata.parquet")
 _MOST_BYTES = 2_000_000_000
 GIVEN = ("person", "licence", "source", "consent")  # columns of ours that metadata may fill
-_OWN = {"image", "id", "sha256", "width", "height", "format", "original_width", "original_height", "original_bytes"}
+_OWN = {"image", "id", "sha256", "phash", "width", "height", "format"}
+_OWN |= {"original_width", "original_height", "original_bytes"}
 _OWN |= {"exif", "exif_dropped", "rules", "reasons", "caption", "subject_caption", "subject", "token"}
 
 

@@ -10,12 +10,22 @@ from typing import Any
 from PIL import ImageFile
 
 from likeness.data.exif import exif_facts
-from likeness.data.images import MAX_PIXELS, ImageError, Reason, load, open_image, orientation, quiet, upright
+from likeness.data.images import (
+    JPEG_FORMATS,
+    MAX_PIXELS,
+    ImageError,
+    Reason,
+    load,
+    open_image,
+    orientation,
+    quiet,
+    upright,
+)
+from likeness.data.near_duplicates import HASHED_SIDE, image_hash
 from likeness.data.strip import MalformedError, jpeg_segments, strip_metadata
 
-_JPEG = ("JPEG", "MPO")  # MPO is a JPEG with more pictures appended
-_LOSSY = (*_JPEG, "AVIF")
-_PLAIN = (*_JPEG, "PNG", "WEBP")
+_LOSSY = (*JPEG_FORMATS, "AVIF")
+_PLAIN = (*JPEG_FORMATS, "PNG", "WEBP")
 _MOST_SCANS = 100  # a progressive JPEG has about ten; each one more costs a pass over all pixels
 # Bytes a pixel of Pillow's own storage, and what a format's decoder takes beside it.
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
@@ -36,6 +46,8 @@ class Limits:
 class Picture:
     """``content``: an upright 8-bit RGB JPEG, PNG or WebP without metadata, ``width`` x ``height``.
 
+    ``phash``: see :func:`likeness.data.near_duplicates.image_hash`; of a kept JPEG at an eighth of its size.
+
     The rest is said of the file it was made of: its format, its size before turning, ``exif`` (fields of
     :data:`likeness.data.exif.EXIF`) and the names of the facts dropped.
     """
@@ -43,6 +55,7 @@ class Picture:
     content: bytes
     width: int
     height: int
+    phash: str
     format: str
     original_width: int
     original_height: int
@@ -64,23 +77,23 @@ def read_picture(data: bytes, limits: Limits) -> Picture:
     with quiet():
         image = open_image(data, limits.pixels)
         size, kind = image.size, str(image.format)
-        jpeg = kind in _JPEG
+        jpeg = kind in JPEG_FORMATS
         scans = _count_scans(data) if jpeg else 1
         _check_memory(image, data, limits, scans, decoded=not jpeg, copied=not jpeg and image.mode != "RGB")
         if kind == "PNG":
             load(image)  # its EXIF may come after the pixels
         exif, dropped = exif_facts(image)
-        content, (width, height) = None, size
+        content, phash, (width, height) = None, "", size
         if _is_plain(image):
-            content = _kept(image, data)
+            content, phash = _kept(image, data)
             image = image if content is not None else open_image(data, limits.pixels)
         if content is None:
             _check_memory(image, data, limits, scans, decoded=True, copied=True)
-            content, width, height = _encoded(image)
+            content, phash, width, height = _encoded(image)
     if len(content) > limits.file_bytes:
         raise ImageError(Reason.TOO_MANY_BYTES, f"{len(content)} bytes when encoded anew, limit {limits.file_bytes}")
     kind = "JPEG" if jpeg else kind
-    return Picture(content, width, height, kind, *size, exif=exif, exif_dropped=dropped)
+    return Picture(content, width, height, phash, kind, *size, exif=exif, exif_dropped=dropped)
 
 
 def normalise(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, int, int]:
@@ -93,28 +106,31 @@ def _is_plain(image: ImageFile.ImageFile) -> bool:
     return (
         image.format in _PLAIN
         and image.mode == "RGB"
-        and (image.format in _JPEG or getattr(image, "n_frames", 1) == 1)
+        and (image.format in JPEG_FORMATS or getattr(image, "n_frames", 1) == 1)
         and "transparency" not in image.info
         and orientation(image) == 1
     )
 
 
-def _kept(image: ImageFile.ImageFile, data: bytes) -> bytes | None:
-    """The file without metadata, once its pixels have been decoded to the last; None if it has to be encoded anew."""
-    if image.format in _JPEG:
-        # An eighth of the scale reads all the entropy-coded data and computes hardly a pixel.
-        image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
+def _kept(image: ImageFile.ImageFile, data: bytes) -> tuple[bytes | None, str]:
+    """The file without metadata, once its pixels have been decoded to the last, and the picture's hash.
+
+    None if it has to be encoded anew.
+    """
+    if image.format in JPEG_FORMATS:
+        # An eighth of the scale reads all the entropy-coded data, computes hardly a pixel, and is enough for the hash.
+        image.draft("L", (max(HASHED_SIDE, image.width // 8), max(HASHED_SIDE, image.height // 8)))
     load(image)
     if "transparency" in image.info:  # some formats say so only after the pixels
-        return None
+        return None, ""
     try:
-        return strip_metadata(data, str(image.format))
+        return strip_metadata(data, str(image.format)), image_hash(image)
     except MalformedError:
-        return None
+        return None, ""
 
 
-def _encoded(image: ImageFile.ImageFile) -> tuple[bytes, int, int]:
-    """The picture as a new file, and its width and height. Only a colour profile of RGB is still true of it."""
+def _encoded(image: ImageFile.ImageFile) -> tuple[bytes, str, int, int]:
+    """The picture as a new file, its hash, width and height. Only a colour profile of RGB is still true of it."""
     lossy = image.format in _LOSSY
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA") else None
     rgb = upright(image)
@@ -124,7 +140,7 @@ def _encoded(image: ImageFile.ImageFile) -> tuple[bytes, int, int]:
         rgb.save(stream, "JPEG", quality=95, subsampling=0, icc_profile=profile)
     else:
         rgb.save(stream, "PNG", compress_level=6, icc_profile=profile)
-    return stream.getvalue(), rgb.width, rgb.height
+    return stream.getvalue(), image_hash(rgb), rgb.width, rgb.height
 
 
 def _count_scans(data: bytes) -> int:
@@ -148,7 +164,7 @@ def _check_memory(
         return
     kind = str(image.format)
     stored = _STORED.get(image.mode, 4) if decoded else 0
-    beside = _coefficients(image, scans) if kind in _JPEG else _DECODER.get(kind, 0)
+    beside = _coefficients(image, scans) if kind in JPEG_FORMATS else _DECODER.get(kind, 0)
     need = image.width * image.height * max(stored + beside, stored + _RGB * copied) + len(data)
     if need > limits.memory_bytes:
         raise ImageError(

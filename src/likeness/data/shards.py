@@ -7,6 +7,7 @@ columns decoded. Equal rows give equal bytes.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -61,7 +62,17 @@ def write_table(file: Path, table: pa.Table) -> None:
 
 def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
     coded = [field.name for field in schema if pa.types.is_string(field.type)]
-    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=coded, version="2.6")
+    return pq.ParquetWriter(file, schema, compression=_compression(schema), use_dictionary=coded, version="2.6")
+
+
+def _compression(schema: pa.Schema) -> dict[str, str]:
+    """By column: pictures are compressed already, and twice costs time and saves nothing."""
+    sink = io.BytesIO()
+    pq.write_table(schema.empty_table(), sink)
+    leaves = pq.ParquetFile(sink).schema
+    paths = [leaves.column(number).path for number in range(len(leaves))]
+    pictures = {f"{field.name}.bytes" for field in schema if field.type == IMAGE}
+    return {path: "none" if path in pictures else "zstd" for path in paths}
 
 
 class ShardWriter:
@@ -172,14 +183,17 @@ def iter_rows(folder: Path, columns: Sequence[str] | None = None) -> Iterator[di
             f"{folder} has no column {', '.join(unknown)}", remedy=f"it has: {', '.join(manifest['columns'])}"
         )
     for shard in manifest["shards"]:
-        try:
-            with pq.ParquetFile(folder / shard["file"]) as parquet:
-                for batch in parquet.iter_batches(_BATCH, columns=list(columns) if columns is not None else None):
-                    yield from batch.to_pylist()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(
-                f"{folder / shard['file']} cannot be read: {error}", remedy="delete the folder and run its step again"
-            ) from None
+        yield from iter_shard(folder / shard["file"], columns)
+
+
+def iter_shard(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of one shard in order, a batch in memory at a time; see :func:`iter_rows`."""
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(_BATCH, columns=list(columns) if columns is not None else None):
+                yield from batch.to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{file} cannot be read: {error}", remedy="delete its folder and run its step again") from None
 
 
 def read_rows(folder: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:

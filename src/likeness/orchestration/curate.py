@@ -13,6 +13,7 @@ from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.core.io import write_text
 from likeness.core.step import Metrics, StepSpec, execute
+from likeness.data.filters import bounds
 from likeness.data.shards import read_rows, read_schema
 from likeness.models.embedded.portraits import FACTORS
 from likeness.steps.caption import SPEC as CAPTION
@@ -39,6 +40,8 @@ class CurateConfig(Config):
 def curate(folder: Path, out: Path, pack: Path = DEFAULT_PACK, config: CurateConfig | None = None) -> str:
     """Run ingest, detect_faces, filter_faces, and caption where the factors are known. Returns a summary to print.
 
+    Pictures that the filter will set aside are measured only until that is known, unless ``wanted`` says otherwise.
+
     Artefacts go to ``out``/STEP/PORT as in a pipeline; ``out``/contact_sheet.html also lists unreadable files.
 
     Raises:
@@ -47,9 +50,12 @@ def curate(folder: Path, out: Path, pack: Path = DEFAULT_PACK, config: CurateCon
     """
     config = config or CurateConfig()
     _check(folder, out, pack)
+    measures = config.detect_faces
+    if not measures.wanted:
+        measures = measures.model_copy(update={"wanted": bounds(config.filter_faces)})
     read = _run(INGEST, config.ingest, out, photos=folder)
     images = out / "ingest" / "images"
-    _run(DETECT_FACES, config.detect_faces, out, images=images, faces=pack)
+    _run(DETECT_FACES, measures, out, images=images, faces=pack)
     detections = out / "detect_faces" / "detections"
     judged = _run(FILTER_FACES, config.filter_faces, out, images=images, detections=detections)
     filtered = out / "filter_faces"

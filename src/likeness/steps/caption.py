@@ -108,7 +108,7 @@ def _because(found: Undescribed) -> dict[str, list[str]]:
 
 SPEC = StepSpec(
     name="caption",
-    version="3",
+    version="4",
     category="data",
     config=CaptionConfig,
     run=caption,

@@ -224,7 +224,7 @@ def _write_samples(
 
 SPEC = StepSpec(
     name="evaluate",
-    version="4",
+    version="5",
     category="evaluation",
     config=EvaluateConfig,
     run=evaluate,

@@ -33,7 +33,7 @@ class FilterFacesConfig(FaceLimits):
     person must allow: any picture may end up on either side of the split. ``where``: an expression over all columns of
     pictures and measures that must hold as well, such as ``licence in ["CC0-1.0", "CC-BY-4.0"] and abs(yaw) < 20``.
     ``near_duplicates``: pictures whose perceptual hashes differ in at most so many of 64 bits are one, of which the
-    largest face stays, and of equal ones the sharpest; None keeps all.
+    one with most pixels stays, and of equal ones the file of most bytes; None keeps all.
     """
 
     where: str = ""
@@ -68,7 +68,7 @@ def filter_faces(
     measured = read_detections(detections)
     objections = _objections(images, consent, config)
     broken = _judge(images, measured, config, objections)
-    broken |= _copies(images, measured, config.near_duplicates, broken)
+    broken |= _copies(images, config.near_duplicates, broken)
     rules = Counter(rule for found in broken.values() for rule in found)
     total = row_count(images)
     if len(broken) == total:
@@ -144,18 +144,21 @@ def _judge(
     return broken
 
 
-def _copies(
-    images: Path, measured: Measured, distance: int | None, broken: Mapping[str, Any]
-) -> dict[str, dict[str, str]]:
+def _copies(images: Path, distance: int | None, broken: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Of pictures that break nothing, those of which a better near-duplicate is there, by image id."""
     if distance is None:
         return {}
-    names = {row["id"]: row["file_name"] for row in iter_rows(images, ["id", "file_name"]) if row["id"] not in broken}
-    # The best first: a group is called by its first picture. Names make an order of equals.
-    ids = sorted(names, key=lambda i: (-(measured.rows[i]["face_px"] or 0), -(measured.rows[i]["blur"] or 0), names[i]))
-    best = near_duplicates([measured.rows[one]["phash"] for one in ids], distance)
-    copies = ((one, ids[row]) for one, row in zip(ids, best.tolist(), strict=True) if one != ids[row])
-    return {one: {"near_duplicates": f"looks like {names[kept]}, which has the better face"} for one, kept in copies}
+    columns = ["id", "file_name", "phash", "width", "height", "original_bytes"]
+    rows = [row for row in iter_rows(images, columns) if row["id"] not in broken]
+    # The best first: a group is called by its first picture. By facts of the files, for two copies' measures differ by
+    # chance; names make an order of equals.
+    rows.sort(key=lambda row: (-row["width"] * row["height"], -row["original_bytes"], row["file_name"]))
+    best = near_duplicates([row["phash"] for row in rows], distance)
+    copies = ((row["id"], rows[first]["file_name"]) for row, first in zip(rows, best.tolist(), strict=True))
+    names = {row["id"]: row["file_name"] for row in rows}
+    return {
+        one: {"near_duplicates": f"looks like {kept}, which is larger"} for one, kept in copies if kept != names[one]
+    }
 
 
 def _kept(images: Path, measured: Measured, broken: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -175,7 +178,7 @@ def _quarantined(images: Path, measured: Measured, broken: Mapping[str, Mapping[
 
 SPEC = StepSpec(
     name="filter_faces",
-    version="2",
+    version="4",
     category="data",
     config=FilterFacesConfig,
     run=filter_faces,

@@ -96,7 +96,7 @@ def _row(image: dict[str, Any], prompt: str, group: int, index: int, seed: int) 
 
 SPEC = StepSpec(
     name="generate_candidates",
-    version="1",
+    version="2",
     category="preferences",
     config=GenerateCandidatesConfig,
     run=generate_candidates,

@@ -90,7 +90,7 @@ def _nothing(photos: Path, reasons: Counter[str]) -> InputError:
 
 SPEC = StepSpec(
     name="ingest",
-    version="2",
+    version="3",
     category="data",
     config=IngestConfig,
     run=ingest,

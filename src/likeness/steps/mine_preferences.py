@@ -118,7 +118,7 @@ def _metrics(found: Sequence[Preference]) -> Metrics:
 
 SPEC = StepSpec(
     name="mine_preferences",
-    version="3",
+    version="4",
     category="preferences",
     config=MinePreferencesConfig,
     run=mine_preferences,

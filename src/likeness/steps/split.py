@@ -83,7 +83,7 @@ def _subject_rows(captioned: Path, parts: Split, ids: frozenset[str]) -> Iterato
 
 SPEC = StepSpec(
     name="split",
-    version="2",
+    version="3",
     category="data",
     config=SplitConfig,
     run=split,

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from insightface.app.common import Face
     from torch import Tensor
 
-__all__ = ["PackError", "check_pack", "detect", "detect_keypoints", "load_pack", "recogniser_digest", "recogniser_of"]
+__all__ = [
+    "PackError",
+    "check_pack",
+    "describe",
+    "detect",
+    "detect_keypoints",
+    "find_faces",
+    "load_pack",
+    "recogniser_digest",
+    "recogniser_of",
+]
 
 _STRIDE = 32  # the detector's coarsest feature map: input sides are multiples of it
 _REMEDY = (
@@ -154,6 +164,43 @@ def detect(app: FaceAnalysis, image: np.ndarray) -> list[Face]:
         warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
         faces: list[Face] = app.get(np.ascontiguousarray(image[..., ::-1]))  # insightface wants BGR
     return sorted(faces, key=lambda face: _area(face.bbox), reverse=True)
+
+
+def find_faces(app: FaceAnalysis, image: np.ndarray, side: int) -> list[Face]:
+    """Faces of one picture by the detector alone, largest first: box, score, five key points.
+
+    As :func:`detect` with a square of ``side`` finds them, without the black bars: the detector sees the picture's own
+    shape, filled up to multiples of 32.
+
+    Args:
+        app: from ``load_pack``.
+        image: (H, W, 3) uint8, BGR, contiguous.
+        side: of the square that the picture is fitted into, a multiple of 32.
+    """
+    from insightface.app.common import Face
+
+    height, width = image.shape[:2]
+    sides = (side, side)
+    if not any(isinstance(one, int) for one in app.det_model.session.get_inputs()[0].shape[2:]):
+        scale = side / max(height, width)
+        sides = (_padded(width * scale), _padded(height * scale))
+    boxes, points = app.det_model.detect(image, input_size=sides)
+    faces = [Face(bbox=box[:4], kps=kps, det_score=box[4]) for box, kps in zip(boxes, points, strict=True)]
+    return sorted(faces, key=lambda face: _area(face.bbox), reverse=True)
+
+
+def _padded(length: float) -> int:
+    return max(_STRIDE, -(-int(length) // _STRIDE) * _STRIDE)
+
+
+def describe(app: FaceAnalysis, image: np.ndarray, face: Face, *, recognise: bool) -> None:
+    """Run the pack's loaded recogniser, or all its other modules, on one face of (H, W, 3) uint8 BGR ``image``."""
+    with warnings.catch_warnings():
+        # insightface 2.1 calls skimage's old `estimate`; that is why its version is pinned below 2.2.
+        warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
+        for task, model in app.models.items():
+            if task != "detection" and (task == "recognition") == recognise:
+                model.get(image, face)
 
 
 def detect_keypoints(app: FaceAnalysis, images: Tensor) -> tuple[Tensor, Tensor]:
