@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,6 +88,10 @@ def s3_client(endpoint_url: str | None, *, attempts: int = _ATTEMPTS, read_timeo
     session = boto3.session.Session()
     region = session.region_name or "us-east-1"
     return session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
+
+
+# A forked child that went on with its parent's connections would read its parent's answers.
+os.register_at_fork(after_in_child=s3_client.cache_clear)
 
 
 @contextmanager

@@ -24,7 +24,8 @@ T = TypeVar("T")
 PART = 8 << 20
 _TURNS = 6
 _PAUSE = 0.1  # seconds before the second turn, doubled for each that follows
-_GONE = ("NoSuchKey", "NoSuchUpload", "404")
+_GONE = ("NoSuchKey", "404")
+_ENDED = "NoSuchUpload"
 _TAKEN = ("PreconditionFailed", "412")
 # What a second attempt can mend, beyond what botocore tries again by itself.
 _PASSING = frozenset(
@@ -41,11 +42,11 @@ class _Damaged(Exception):
 
 
 class S3Backend:
-    """See :class:`likeness.registration.backends.Backend`. ``pause``: seconds before the first repetition."""
+    """See :class:`likeness.registration.backends.Backend`. ``turns``: attempts of what may pass."""
 
-    def __init__(self, bucket: str, prefix: str, client: Any, *, part: int = PART, pause: float = _PAUSE) -> None:
+    def __init__(self, bucket: str, prefix: str, client: Any, *, part: int = PART, turns: int = _TURNS) -> None:
         self._bucket, self._prefix, self._client = bucket, prefix, client
-        self._part, self._pause = part, pause
+        self._part, self._turns = part, turns
 
     @classmethod
     def of(cls, address: str) -> S3Backend:
@@ -91,9 +92,13 @@ class S3Backend:
             raise _Damaged("the key is taken, and nothing is there") from None
 
     def upload(self, key: str, file: Path) -> None:
-        if not self._insist(key, lambda: self._holds(key, file.stat().st_size)):
-            attempt = self._in_parts if file.stat().st_size > self._part else self._whole
-            self._insist(key, lambda: attempt(key, file))
+        size = file.stat().st_size
+
+        def attempt() -> None:
+            if not self._holds(key, size):
+                (self._in_parts if size > self._part else self._whole)(key, file)
+
+        self._insist(key, attempt)
 
     def keys(self, prefix: str) -> list[str]:
         def attempt() -> list[str]:
@@ -122,18 +127,18 @@ class S3Backend:
 
     def unfinished(self, *, remove: bool, age: float = 0.0) -> list[str]:
         def attempt() -> list[str]:
-            found = []
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix=self._prefix
-            )
-            for one in (one for page in pages for one in page.get("Uploads", ())):
-                if one["Initiated"].timestamp() <= time.time() - age:
-                    found.append(one["Key"][len(self._prefix) :])
-                    if remove:
-                        self._abort(found[-1], one["UploadId"])
-            return found
+            found = [one for one in self._uploads("") if one["Initiated"].timestamp() <= time.time() - age]
+            for one in found if remove else ():
+                self._abort(one["Key"][len(self._prefix) :], one["UploadId"])
+            return [one["Key"][len(self._prefix) :] for one in found]
 
         return self._insist("", attempt)
+
+    def _uploads(self, prefix: str) -> list[dict[str, Any]]:
+        """Uploads in parts that were begun below ``prefix`` and not completed."""
+        where = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(**where)
+        return [one for page in pages for one in page.get("Uploads", ())]
 
     def _place(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -146,7 +151,7 @@ class S3Backend:
             count += len(block)
             md5.update(block)
             yield block
-        if count != answer["ContentLength"]:
+        if count != answer.get("ContentLength"):
             raise _Damaged("it breaks off")
         if _plain_etag(answer) not in {None, md5.hexdigest()}:
             raise _Damaged("it arrives with another checksum")
@@ -158,13 +163,17 @@ class S3Backend:
             if _code(error) in _GONE:
                 return False
             raise
-        return size is None or bool(answer["ContentLength"] == size)
+        return size is None or bool(answer.get("ContentLength") == size)
 
     def _whole(self, key: str, file: Path) -> None:
         content = file.read_bytes()
         _compare(self._client.put_object(**self._place(key), Body=content, ContentMD5=_md5_header(content)), content)
 
     def _in_parts(self, key: str, file: Path) -> None:
+        """Upload in parts. Whoever is first ends the uploads of others, which then find the object there.
+
+        That is also how one is ended whose number was in a reply that got lost.
+        """
         upload = str(self._client.create_multipart_upload(**self._place(key))["UploadId"])
         try:
             parts: list[dict[str, Any]] = []
@@ -176,11 +185,14 @@ class S3Backend:
             self._client.complete_multipart_upload(
                 **self._place(key), UploadId=upload, MultipartUpload={"Parts": parts}
             )
+        except self._client.exceptions.NoSuchUpload:
+            raise _Damaged("its upload was ended by another") from None
         finally:
-            # Of an upload that was completed nothing is left to abort, even if the reply to that was lost.
-            self._insist(key, lambda: self._abort(key, upload))
+            self._abort(key, upload)  # of one that was completed nothing is left, even if the reply to that was lost
         if not self._holds(key, file.stat().st_size):
             raise _Damaged("it is not there after its upload")
+        for other in self._uploads(key):
+            self._abort(key, other["UploadId"])
 
     def _send_part(self, key: str, content: bytes, part: dict[str, Any]) -> Any:
         answer = self._client.upload_part(**self._place(key), Body=content, ContentMD5=_md5_header(content), **part)
@@ -191,7 +203,7 @@ class S3Backend:
         try:
             self._client.abort_multipart_upload(**self._place(key), UploadId=upload)
         except self._client.exceptions.ClientError as error:
-            if _code(error) not in _GONE:
+            if _code(error) not in (*_GONE, _ENDED):
                 raise
 
     def _insist(self, key: str, attempt: Callable[[], T]) -> T:
@@ -199,14 +211,16 @@ class S3Backend:
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         problem: Exception | None = None
-        for turn in range(_TURNS):
+        for turn in range(self._turns):
             if turn:
-                time.sleep(self._pause * 2 ** (turn - 1) * random.uniform(0.5, 1.5))
+                time.sleep(_PAUSE * 2 ** (turn - 1) * random.uniform(0.5, 1.5))
             try:
                 return attempt()
             except ClientError as error:
                 if _code(error) in _GONE:
                     raise missing(self, key) from None
+                if _code(error) == _ENDED:
+                    raise
                 if _code(error) not in _PASSING:
                     raise self._failed(key, error) from None
                 problem = error
