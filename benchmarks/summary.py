@@ -286,6 +286,21 @@ def gate() -> str:
     )
 
 
+def races() -> str:
+    """Who wins when several promote at once."""
+    found = result("promotion_races")
+    rows = [
+        [store, run["rounds"], run["one_winner"], run["losers_told"], run["log_agrees"], run["cpu_seconds_a_round"]]
+        for store, run in found.items()
+    ]
+    head = ["store", "rounds", "one winner", "every loser told who", "log agrees", "CPU-seconds a round"]
+    racers = next(iter(found.values()))["racers"]
+    return (
+        f"## Promotion races\n\n`python benchmarks/promotion_races.py --out benchmarks/results/promotion_races.json`: "
+        f"{racers} processes for one pointer, on a folder and on a real S3 server\n\n{table(head, rows)}"
+    )
+
+
 def claims() -> str:
     """Papers' claims with the verdicts as measured."""
     rows = []
@@ -308,7 +323,7 @@ def claims() -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = [identity(), claims(), goals(), engines(), costs(), reward_heads(), voting(), ingest()]
+    parts = [identity(), claims(), goals(), engines(), costs(), reward_heads(), voting(), ingest(), races()]
     parts += [set_metrics(), gate()]
     return "\n\n".join([HEAD.strip(), *parts]) + "\n"
 

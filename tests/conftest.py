@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,11 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3_server: str, request: pytest.FixtureRequest) -> Any:
+def bucket(s3_server: str) -> Any:
     """A new bucket, as boto3 has it."""
     import boto3
 
-    name = "b" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]
+    name = f"b{uuid.uuid4().hex}"
     bucket = boto3.resource("s3", endpoint_url=s3_server, region_name="us-east-1").Bucket(name)
     bucket.create()
     return bucket
