@@ -94,3 +94,11 @@ def test_a_thumbnail_is_the_centre_square() -> None:
     wide = np.zeros((64, 192, 3), dtype=np.uint8)
     wide[:, 64:128] = 200
     assert (thumbnail(wide) == 200).all()
+
+
+def test_image_similarity_is_the_mean_over_the_references() -> None:
+    readings = _readings(prompts=2, seeds=1)
+    references = replace(readings.references["s"], features=np.array([[1.0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0]]))
+    pictures = np.array([[1.0, 0, 0, 0, 0], [0.6, 0.8, 0, 0, 0]])
+    seen = replace(readings, features=pictures, references={"s": references})
+    assert METRICS.get("image_similarity").score(seen) == pytest.approx([0.5, 0.7])

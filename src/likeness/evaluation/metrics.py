@@ -46,6 +46,17 @@ def text_similarity(readings: Readings) -> Floats:
     return np.asarray((readings.features * readings.texts).sum(axis=1), dtype=np.float64)
 
 
+def image_similarity(readings: Readings) -> Floats:
+    """Mean cosine to the subject's reference pictures in the encoder's space (CLIP-I, or DINO by such a folder).
+
+    It rises with likeness and with a copied background alike: read it beside ``identity`` and ``copy_paste``.
+    """
+    out = np.zeros(len(readings.requests))
+    for subject, rows in readings.subject_rows():
+        out[rows] = (readings.features[rows] @ readings.references[subject].features.T).mean(axis=1)
+    return out
+
+
 def diversity(readings: Readings) -> Floats:
     """Mean cosine distance of each picture to the others of its own prompt; 0 for a single picture."""
     prompt = np.array([request.index for request in readings.requests])
@@ -110,6 +121,7 @@ _add(
     Metric(lambda r: r.fidelity, "share of the prompt's named factors that are right", "share", "higher", 0, 1),
 )
 _add("text_similarity", Metric(text_similarity, "agreement of picture and prompt", "cosine", "higher", -1, 1))
+_add("image_similarity", Metric(image_similarity, "likeness to the reference pictures", "cosine", "higher", -1, 1))
 _add(
     "aesthetic",
     Metric(lambda r: r.heads["appeal"], "appeal, by a held-out judge", "logit", "higher", -np.inf, np.inf),

@@ -26,6 +26,7 @@ METRIC_NAMES = (
     "face_detected",
     "prompt_fidelity",
     "text_similarity",
+    "image_similarity",
     "aesthetic",
     "structure",
     "diversity",
