@@ -20,7 +20,7 @@ from likeness.evaluation.rules import Demand, Rule
 from likeness.evaluation.scores import Scores
 from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_person, labels, persons
 from likeness.models.faces.pack import recogniser_digest
-from likeness.steps.evaluate import METRIC_NAMES, SET_METRIC_NAMES, SPEC, EvaluateConfig
+from likeness.steps.evaluate import METRIC_NAMES, NEUTRAL_METRIC_NAMES, SET_METRIC_NAMES, SPEC, EvaluateConfig
 from rendered import pixels
 from tiny_draws import Draws
 from tiny_training import disturb, policy_of
@@ -182,12 +182,14 @@ def test_sets_are_measured_on_one_reading_of_each_picture(
 
     monkeypatch.setattr(DualEncoder, "_vision", counted)
     monkeypatch.setattr(readings.Judges, "embed_faces", embedded)
-    metrics, result, _ = _run({**inputs, "photographs": inputs["evaluation"]}, tmp_path)
+    config = CONFIG.model_copy(update={"neutral_prompts": 3})
+    metrics, result, _ = _run({**inputs, "photographs": inputs["evaluation"]}, tmp_path, config)
+    neutral = 2 * config.neutral_prompts
     drawn, held_out, references = 2 * CONFIG.prompts * CONFIG.seeds, 8, 6
     assert seen["faces"] == drawn + 2 * held_out  # the targets, and the photographs' own levels
-    assert seen["encoder"] == drawn + held_out + references + held_out  # the last are the population
+    assert seen["encoder"] == drawn + held_out + references + held_out + neutral  # the population, and no subject
     sets = Scores.read(result).sets
-    assert set(sets) == set(SET_METRIC_NAMES)
+    assert set(sets) == {*SET_METRIC_NAMES, *NEUTRAL_METRIC_NAMES}
     assert metrics["kid_base_candidate"] == sets["kid_base"]["candidate"].value
 
 

@@ -105,7 +105,7 @@ def frechet(a: Array, b: Array, *, seed: int, replicates: int = 200) -> SetEstim
     """
     a, b = _checked(a, b)
     if min(len(a), len(b)) > a.shape[1]:
-        return _by_counts(a, b, lambda p, q: frechet_of_moments(_weighted(a, p), _weighted(b, q)), seed, replicates)
+        return by_counts(a, b, lambda p, q: frechet_of_moments(_weighted(a, p), _weighted(b, q)), seed, replicates)
     offset = (a.sum(axis=0) + b.sum(axis=0)) / (len(a) + len(b))
     a, b = a - offset, b - offset  # a common shift changes no distance and keeps the Gram matrices small
     cross, square_a, square_b = a @ b.T, (a**2).sum(axis=1), (b**2).sum(axis=1)
@@ -122,7 +122,7 @@ def frechet(a: Array, b: Array, *, seed: int, replicates: int = 200) -> SetEstim
         root = np.linalg.svd(part, compute_uv=False).sum() / np.sqrt((n - 1) * (m - 1))
         return float(means + traces - 2 * root)
 
-    return _by_counts(a, b, distance, seed, replicates)
+    return by_counts(a, b, distance, seed, replicates)
 
 
 def kid(a: Array, b: Array, *, seed: int, replicates: int = 200) -> SetEstimate:
@@ -160,7 +160,7 @@ def vendi(features: Array, *, seed: int, replicates: int = 200) -> SetEstimate:
         values = values[values > 1e-12]
         return float(np.exp(-(values * np.log(values)).sum()))
 
-    return _by_counts(features, features[:1], score, seed, replicates)
+    return by_counts(features, features[:1], score, seed, replicates)
 
 
 def _mmd(a: Array, b: Array, kernel: Callable[[Array, Array], Array], seed: int, replicates: int) -> SetEstimate:
@@ -180,9 +180,8 @@ def _mmd(a: Array, b: Array, kernel: Callable[[Array, Array], Array], seed: int,
     return SetEstimate(float(values[0]), values[1:], min(len(a), len(b)))
 
 
-def _by_counts(
-    a: Array, b: Array, distance: Callable[[Array, Array], float], seed: int, replicates: int
-) -> SetEstimate:
+def by_counts(a: Array, b: Array, distance: Callable[[Array, Array], float], seed: int, replicates: int) -> SetEstimate:
+    """An estimate from ``distance``, which is told how often each picture of ``a`` (N,) and of ``b`` (M,) counts."""
     p, q = (_counts(len(x), replicates, seed, side) for side, x in enumerate((a, b)))
     values = np.array([distance(*pair) for pair in zip(p, q, strict=True)])
     return SetEstimate(float(values[0]), values[1:], min(len(a), len(b)) if len(b) > 1 else len(a))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from likeness.core.errors import InputError
 from likeness.core.registry import Registry
 from likeness.core.seeds import derive_seed
+from likeness.evaluation.bias import evenness, shift
 from likeness.evaluation.distances import SetEstimate, cmmd, frechet, kid, vendi
 from likeness.evaluation.statistics import Array
 
@@ -32,14 +33,15 @@ _SCHEMA = pa.schema(
 class Distance(Protocol):
     """Sets (N, E) and (M, E) to an estimate with its replicates."""
 
-    def __call__(self, a: Array, b: Array, *, seed: int, replicates: int) -> SetEstimate: ...
+    def __call__(self, a: Array, b: Array, /, *, seed: int, replicates: int) -> SetEstimate: ...
 
 
 @dataclass(frozen=True)
 class SetMetric:
     """``score``: features (N, E) of a variant and (M, E) of what it is compared ``to`` -> an estimate >= ``low``.
 
-    ``to``: the base model's pictures of equal prompts and seeds, photographs, or nothing.
+    ``to``: the base model's pictures of equal prompts and seeds, photographs, or nothing. ``neutral``: of pictures
+    whose prompts name no subject.
     """
 
     score: Distance
@@ -48,6 +50,7 @@ class SetMetric:
     unit: str
     direction: Literal["higher", "lower", "neither"]
     low: float = 0.0
+    neutral: bool = False
 
 
 SET_METRICS: Registry[SetMetric] = Registry("set_metric", builtin=("likeness.evaluation.sets",))
@@ -57,25 +60,31 @@ def _vendi(a: Array, b: Array, *, seed: int, replicates: int) -> SetEstimate:
     return vendi(a, seed=seed, replicates=replicates)
 
 
+def _add(
+    name: str,
+    score: Distance,
+    to: Literal["base", "photographs", "nothing"],
+    summary: str,
+    unit: str,
+    direction: Literal["higher", "lower", "neither"],
+    **more: Any,
+) -> None:
+    SET_METRICS.add(name, SetMetric(score, to, summary, unit, direction, **more), __name__)
+
+
 _DISTANCES: dict[str, tuple[Distance, str, str]] = {
     "frechet": (frechet, "Frechet distance (FID on the encoder's features)", "squared feature length"),
     "kid": (kid, "kernel distance of degree 3 (KID)", "squared MMD"),
     "cmmd": (cmmd, "Gaussian kernel distance (CMMD)", "1000 squared MMD"),
 }
 for _name, (_score, _what, _unit) in _DISTANCES.items():
-    SET_METRICS.add(
-        f"{_name}_base",
-        SetMetric(_score, "base", f"{_what} from the base model's pictures", _unit, "neither"),
-        __name__,
-    )
-    SET_METRICS.add(
-        f"{_name}_photos", SetMetric(_score, "photographs", f"{_what} from photographs", _unit, "lower"), __name__
-    )
-SET_METRICS.add(
-    "vendi",
-    SetMetric(_vendi, "nothing", "how many different pictures the set is worth", "pictures", "higher", 1.0),
-    __name__,
-)
+    _add(f"{_name}_base", _score, "base", f"{_what} from the base model's pictures", _unit, "neither")
+    _add(f"{_name}_photos", _score, "photographs", f"{_what} from photographs", _unit, "lower")
+_add("vendi", _vendi, "nothing", "how many different pictures the set is worth", "pictures", "higher", low=1.0)
+_SHIFT = "shift of who is drawn when no subject is named, from the base model"
+_add("bias_shift", shift, "base", _SHIFT, "bits", "lower", neutral=True)
+_EVEN = "how evenly the base model's clusters of looks are drawn when no subject is named"
+_add("bias_evenness", evenness, "nothing", _EVEN, "share", "higher", neutral=True)
 
 
 def measure_sets(
@@ -85,20 +94,25 @@ def measure_sets(
     *,
     seed: int,
     replicates: int,
+    neutral: Mapping[str, Array] | None = None,
 ) -> dict[str, dict[str, SetEstimate]]:
-    """Each metric of each variant; ``features``: variant -> (N, E), paired by row.
+    """Each metric of each variant; ``features``, ``neutral``: variant -> (N, E), paired by row.
 
-    A distance from the base model is not told of the base model, and one from photographs only where there are some.
+    A distance from the base model is not told of the base model; one from photographs, or of pictures without a
+    subject, only where there are some.
     """
     out: dict[str, dict[str, SetEstimate]] = {}
     for name in names:
         metric = SET_METRICS.get(name)
-        other = {"base": features[BASE], "photographs": photographs, "nothing": features[BASE]}[metric.to]
+        drawn = neutral if metric.neutral else features
+        if drawn is None:
+            continue
+        other = {"base": drawn[BASE], "photographs": photographs, "nothing": drawn[BASE]}[metric.to]
         if other is None:
             continue
         out[name] = {
             variant: metric.score(own, other, seed=derive_seed(seed, name), replicates=replicates)
-            for variant, own in features.items()
+            for variant, own in drawn.items()
             if metric.to != "base" or variant != BASE
         }
     return out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,12 @@ from likeness.evaluation.prompt_bank import Category
 from likeness.evaluation.rules import Demand
 
 if TYPE_CHECKING:
+    from likeness.evaluation.distances import SetEstimate
     from likeness.evaluation.evidence import Evidence
-    from likeness.evaluation.readings import Pixels, Request
+    from likeness.evaluation.readings import Judges, Pixels, Request
+    from likeness.evaluation.sampling import Sampler
+
+    Measure = Callable[..., dict[str, dict[str, SetEstimate]]]
 
 METRIC_NAMES = (
     "identity",
@@ -38,6 +44,7 @@ METRIC_NAMES = (
     "colour_entropy",
 )
 SET_METRIC_NAMES = ("frechet_base", "kid_base", "cmmd_base", "frechet_photos", "kid_photos", "cmmd_photos", "vendi")
+NEUTRAL_METRIC_NAMES = ("bias_shift", "bias_evenness")
 
 
 class EvaluateConfig(Config):
@@ -47,7 +54,8 @@ class EvaluateConfig(Config):
     style, clothing, environment). ``det_size``: side the judge's detector sees.
     ``sample_prompts``: prompts whose pictures are kept for the report. ``looks``: after so many prompts it stops where
     ``demand`` (the gate's own, for a decision that the gate will share) is met, or has a rule that cannot be met.
-    ``set_metrics``: of whole variants, each with ``replicates`` bootstrap replicates.
+    ``set_metrics``: of whole variants, each with ``replicates`` bootstrap replicates. ``neutral_prompts``: asked once
+    more without the subject, to see who else is drawn; 0 does not look.
     """
 
     seed: int = 0
@@ -66,7 +74,8 @@ class EvaluateConfig(Config):
     resamples: int = Field(default=4000, ge=200)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     metrics: tuple[str, ...] = Field(default=METRIC_NAMES, min_length=1)
-    set_metrics: tuple[str, ...] = SET_METRIC_NAMES
+    set_metrics: tuple[str, ...] = SET_METRIC_NAMES + NEUTRAL_METRIC_NAMES
+    neutral_prompts: int = Field(default=0, ge=0)
     replicates: int = Field(default=200, ge=100)
 
     @model_validator(mode="after")
@@ -95,6 +104,7 @@ def evaluate(
     from likeness.evaluation.prompts import draw_requests
     from likeness.evaluation.readings import Judges, references_of
     from likeness.evaluation.sampling import Sampler
+    from likeness.evaluation.sets import measure_sets
     from likeness.models.generator import load_pipeline
     from likeness.models.runtime import torch_session
 
@@ -122,7 +132,9 @@ def evaluate(
     inquiry = Inquiry(sampler, judges, targets, photos, config.metrics, config.demand, looks)
     evidence = inquiry.gather(requests)
     population = judges.features([row["pixels"] for row in read_pictures(photographs)]) if photographs else None
-    summary = _write_result(evaluation_result, config, evidence, population, digest_path(lora))
+    neutral = _neutral(sampler, judges, requests[:: config.seeds][: config.neutral_prompts])
+    sets = partial(measure_sets, photographs=population, names=config.set_metrics, neutral=neutral)
+    summary = _write_result(evaluation_result, config, evidence, sets, digest_path(lora))
     _write_samples(samples, config, evidence.pictures, evidence.requests, seen)
     means = {f"{name}_{v}": each[v]["mean"] for name, each in summary["metrics"].items() for v in each}
     means |= {f"{name}_{v}": each[v]["value"] for name, each in summary["sets"].items() for v in each}
@@ -141,16 +153,25 @@ def _require_known(config: EvaluateConfig) -> None:
         SET_METRICS.get(name)
 
 
+def _neutral(sampler: Sampler, judges: Judges, requests: Sequence[Request]) -> dict[str, Any] | None:
+    """Features of each variant's pictures for the prompts' words without their subject, or None for no prompt."""
+    if not requests:
+        return None
+    asked = [replace(request, prompt=request.words or request.prompt) for request in requests]
+    drawn = replace(sampler, kept=sampler.kept / "neutral").draw(asked)
+    return {variant: judges.features(pictures) for variant, pictures in drawn.items()}
+
+
 def _write_result(
-    folder: Path, config: EvaluateConfig, evidence: Evidence, population: Any, candidate: str
+    folder: Path, config: EvaluateConfig, evidence: Evidence, measure: Measure, candidate: str
 ) -> dict[str, Any]:
     """The table of scores, the sets' metrics, and the summary of both, which is returned."""
     from likeness.evaluation.scores import SUMMARY, Scores, write_scores
-    from likeness.evaluation.sets import measure_sets, summarise_sets, write_sets
+    from likeness.evaluation.sets import summarise_sets, write_sets
     from likeness.evaluation.suite import summarise
 
     features = {variant: readings.features for variant, readings in evidence.readings.items()}
-    sets = measure_sets(features, population, config.set_metrics, seed=config.seed, replicates=config.replicates)
+    sets = measure(features, seed=config.seed, replicates=config.replicates)
     write_scores(folder, evidence.rows)
     write_sets(folder, sets)
     scores = Scores.from_rows(evidence.rows)
