@@ -38,7 +38,7 @@ def prepare(address: str, racers: int) -> None:
         digest = registry.put(f"version {number}".encode())
         about = {"model": MODEL, "version": number, "manifest": digest, "candidate": digest}
         event = Registered.model_validate({**about, "passed": True, "channel": CHANNEL, "seen": 0})
-        registry.append("bench", lambda state, event=event: event)  # type: ignore[misc]
+        registry.append("bench", lambda state, event=event: event)
 
 
 def race(address: str, racer: int, racers: int, rounds: int, barrier: Any, results: Any) -> None:
@@ -107,7 +107,7 @@ def server() -> Iterator[None]:
     if "AWS_ENDPOINT_URL_S3" in os.environ:
         yield
         return
-    from radosgw import ACCESS, SECRET, radosgw
+    from radosgw import ACCESS, SECRET, radosgw  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory() as folder, radosgw(Path(folder)) as endpoint:
         os.environ.update(AWS_ENDPOINT_URL_S3=endpoint, AWS_ACCESS_KEY_ID=ACCESS, AWS_SECRET_ACCESS_KEY=SECRET)

@@ -17,6 +17,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ WIDTH, REPLICATES = 2048, 200
 class _Absent(types.ModuleType):
     """Stands for torchvision: any name in it is an empty class."""
 
-    __path__: tuple[str, ...] = ()
+    __path__: list[str] = []  # noqa: RUF012  # a package, as far as imports see
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -105,12 +106,12 @@ def compare(fid: Callable[..., float], kernel: Callable[..., float], pairs: int)
     for turn in range(pairs):
         a, b = features(200, 10 * turn), features(200, 10 * turn + 1, 0.01)
         for name, theirs in (("frechet", fid), ("kid", kernel)):
-            value, cost = timed(lambda theirs=theirs, a=a, b=b: theirs(a, b))
+            value, cost = timed(partial(theirs, a, b))
             costs.setdefault(f"torch-fidelity {name}, one estimate", []).append(cost)
             found = ours[name](a, b, seed=turn, replicates=REPLICATES).value
             apart[name].append(abs(found / value - 1))
         for name, score in ours.items():
-            _, cost = timed(lambda score=score, a=a, b=b, turn=turn: score(a, b, seed=turn, replicates=REPLICATES))
+            _, cost = timed(partial(score, a, b, seed=turn, replicates=REPLICATES))
             costs.setdefault(f"{name}, estimate and {REPLICATES} replicates", []).append(cost)
     a, b = features(3000, 7)[:, :512], features(2500, 8, 0.01)[:, :512]
     above = abs(frechet_of_moments(Moments.of(a), Moments.of(b)) / fid(a, b) - 1)
