@@ -228,6 +228,25 @@ def ingest() -> str:
     )
 
 
+def scorers() -> str:
+    """What the scorers tell apart, and what they cost."""
+    found = result("scorers")
+    faces, text, cost = found["occlusion"], found["text"], found["cost"]
+    covered = [[kind, *(f"{one[name]:.2f}" for name in one)] for kind, one in sorted(faces["kinds"].items())]
+    drawn = [[kind, f"{one['auc']:.2f}", f"{one['found']:.2f}"] for kind, one in sorted(text["kinds"].items())]
+    paid = [[name, f"{one['ms']:.2f}", f"{one['share']:.1%}"] for name, one in sorted(cost["scorers"].items())]
+    return (
+        f"## Scorers\n\n`python benchmarks/scorers.py`: areas under the ROC curve of {faces['faces']} faces of "
+        f"photographs, covered and not; nine in ten open faces have an `occlusion` below "
+        f"{faces['open_faces_90_percent_below']:.2f}\n\n"
+        f"{table(['cover', 'occlusion', 'landmark_gap'], covered)}\n\n"
+        f"Lettering drawn over {text['pictures']} photographs; in {text['found_in_bare']:.2f} of them some is found "
+        f"without any\n\n{table(['lettering', 'area under the curve', 'found'], drawn)}\n\n"
+        f"CPU time of a scorer beside detection, recogniser and landmarks, {cost['detect_ms']:.0f} ms a photograph"
+        f"\n\n{table(['scorer', 'CPU ms', 'share'], paid)}"
+    )
+
+
 def reward_heads() -> str:
     """A head on cached features."""
     found = result("reward_heads")
@@ -323,7 +342,7 @@ def claims() -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = [identity(), claims(), goals(), engines(), costs(), reward_heads(), voting(), ingest(), races()]
+    parts = [identity(), claims(), goals(), engines(), costs(), reward_heads(), voting(), ingest(), races(), scorers()]
     parts += [set_metrics(), gate()]
     return "\n\n".join([HEAD.strip(), *parts]) + "\n"
 

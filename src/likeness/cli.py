@@ -257,6 +257,29 @@ def faces_photos(out: Annotated[Path, typer.Argument(help="Folder to write them 
     typer.echo(f"photographs: {fetch_photos(out)}")
 
 
+@faces.command("calibrate")
+def faces_calibrate(
+    images: Annotated[Path, typer.Argument(help="Shards of ingest or filter_faces whose pictures name their person.")],
+    detections: Annotated[Path, typer.Argument(help="What detect_faces wrote about them.")],
+    pairs: Annotated[Path | None, typer.Option(help="CSV first,second,same; else all pairs of named people.")] = None,
+    false_match_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of pairs of two people.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of the pictures drawn of people with many, and of the interval.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Find the similarity from which two faces are one person, on pictures whose people are known."""
+    from likeness.core.io import write_json
+    from likeness.data.labelled_pairs import calibrate_pictures
+
+    found = calibrate_pictures(images, detections, pairs, false_match_rate, seed)
+    if out is not None:
+        write_json(out, found.as_dict())
+    typer.echo(
+        f"{found.same_pairs} pairs of one person, {found.different_pairs} of two, {found.people} people\n"
+        f"false matches {found.false_match_rate:.2%} (95 %: {found.low:.2%} to {found.high:.2%}), "
+        f"missed {found.false_non_match_rate:.2%}\nperson_threshold: {found.threshold:.3f}"
+    )
+
+
 @consent.command("grant")
 def consent_grant(
     ledger: LedgerArgument,

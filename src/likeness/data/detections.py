@@ -8,11 +8,12 @@ L2-normalised. Without a face all of these are None, as is what :mod:`likeness.d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,9 +37,29 @@ SCHEMA = pa.schema(
 )
 
 
+class Embeddings(Mapping[str, np.ndarray]):
+    """(D,) float32, L2-normalised, by image id; pictures without one are not in it. Held as one array."""
+
+    def __init__(self, ids: Sequence[str], column: pa.ListArray) -> None:
+        known = column.is_valid().to_numpy(zero_copy_only=False)
+        self._places = {ids[row]: place for place, row in enumerate(np.flatnonzero(known).tolist())}
+        values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        self._array = values.reshape(len(self._places), -1) if self._places else np.zeros((0, 0), dtype=np.float32)
+
+    def __getitem__(self, image_id: str) -> np.ndarray:
+        row: np.ndarray = self._array[self._places[image_id]]
+        return row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 @dataclass(frozen=True)
 class Measured:
-    """The table by image id. ``columns``: those that go on with a picture, all but its id and its embedding."""
+    """The table by image id, without embeddings. ``columns``: those that go on with a picture, all but its id."""
 
     columns: Sequence[pa.Field]
     rows: Mapping[str, Mapping[str, Any]]
@@ -57,10 +78,20 @@ class Measured:
 
 def read_detections(folder: Path) -> Measured:
     """What detect_faces wrote, without the embeddings."""
-    try:
-        known = [name for name in pq.read_schema(folder / DETECTIONS).names if name != "embedding"]
-        table = pq.read_table(folder / DETECTIONS, columns=known)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{folder / DETECTIONS} cannot be read: {error}", remedy="run detect_faces again") from None
+    table = _read(folder, without="embedding")
     columns = [field for field in table.schema.remove_metadata() if field.name != "id"]
     return Measured(columns, {row["id"]: row for row in table.to_pylist()})
+
+
+def read_embeddings(folder: Path) -> Embeddings:
+    """The embeddings that detect_faces wrote."""
+    table = _read(folder)
+    return Embeddings(table["id"].to_pylist(), table["embedding"].combine_chunks())
+
+
+def _read(folder: Path, without: str = "") -> pa.Table:
+    try:
+        known = [name for name in pq.read_schema(folder / DETECTIONS).names if name != without]
+        return pq.read_table(folder / DETECTIONS, columns=known)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{folder / DETECTIONS} cannot be read: {error}", remedy="run detect_faces again") from None

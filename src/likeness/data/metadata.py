@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from likeness.core.errors import InputError
 from likeness.data.detections import SCHEMA as DETECTION_SCHEMA
 from likeness.data.images import ImageError
+from likeness.data.related import WAYS
 from likeness.data.scorers.base import SCORERS, columns_of
 from likeness.data.shards import infer_schema
 from likeness.data.stores import Store
@@ -33,7 +34,7 @@ _OWN |= {"exif", "exif_dropped", "rules", "reasons", "caption", "subject_caption
 def own_columns() -> frozenset[str]:
     """Columns that this and later steps write."""
     scored = {field.name for field in columns_of([*SCORERS])}
-    return frozenset(_OWN | set(DETECTION_SCHEMA.names) | scored)
+    return frozenset(_OWN | set(DETECTION_SCHEMA.names) | scored | set(WAYS))
 
 
 def is_metadata(name: str) -> bool:

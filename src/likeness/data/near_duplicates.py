@@ -49,9 +49,8 @@ def near_duplicates(hashes: Sequence[str], distance: int) -> np.ndarray:
 
     if not hashes:
         return np.zeros(0, dtype=np.int64)
-    packed = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(-1, BITS // 8)
     # Many copies of one hash would be compared each with each: one of each hash is looked for.
-    distinct, place = np.unique(packed, axis=0, return_inverse=True)
+    distinct, place = np.unique(_packed(hashes), axis=0, return_inverse=True)
     index = faiss.IndexBinaryFlat(BITS)
     index.add(distinct)
     limits, _, found = index.range_search(distinct, distance + 1)  # below the radius
@@ -61,3 +60,20 @@ def near_duplicates(hashes: Sequence[str], distance: int) -> np.ndarray:
     group = labels[place.ravel()]
     _, first = np.unique(group, return_index=True)
     return np.asarray(first[group], dtype=np.int64)
+
+
+def within(hashes: Sequence[str], others: Sequence[str], distance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of ``hashes``, rows of ``others`` and bits between them, for every two at most ``distance`` bits apart."""
+    import faiss
+
+    if not hashes or not others:
+        return (np.zeros(0, dtype=np.int64),) * 3
+    index = faiss.IndexBinaryFlat(BITS)
+    index.add(_packed(others))
+    limits, bits, found = index.range_search(_packed(hashes), distance + 1)  # below the radius
+    return np.repeat(np.arange(len(hashes)), np.diff(limits.astype(np.int64))), found, bits.astype(np.int64)
+
+
+def _packed(hashes: Sequence[str]) -> np.ndarray:
+    """(N, 8) uint8."""
+    return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(-1, BITS // 8)

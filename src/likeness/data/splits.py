@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,9 +21,29 @@ class Split:
     evaluation: frozenset[str]
     tokens: Mapping[str, str]
 
+    def without(self, ids: Collection[str]) -> Split:
+        """The same parts with these pictures left out.
+
+        Raises:
+            InputError: a part would be empty.
+        """
+        parts = {name: getattr(self, name).difference(ids) for name in ("train", "references", "evaluation")}
+        for name, part in parts.items():
+            if not part:
+                raise InputError(
+                    f"every picture of the part '{name}' leaks from another",
+                    remedy="correct the 'person' of the pictures, or add pictures that are no copies",
+                )
+        return replace(self, **parts)
+
 
 def split_by_person(
-    pictures: Sequence[tuple[str, str | None]], tokens: Sequence[str], references: int, evaluation: int, seed: int
+    pictures: Sequence[tuple[str, str | None]],
+    tokens: Sequence[str],
+    references: int,
+    evaluation: int,
+    seed: int,
+    traits: Mapping[str, Sequence[float]] | None = None,
 ) -> Split:
     """Choose one subject per token among the people with enough pictures; everyone else trains.
 
@@ -31,6 +51,8 @@ def split_by_person(
         pictures: (image id, person) pairs; a person of None goes to no subject.
         references: pictures of each subject that personalisation sees; the rest are for evaluation.
         evaluation: fewest pictures that must be left for evaluation.
+        traits: numbers of each picture, such as its pose, by id: references are then chosen to be far apart in them,
+            otherwise by seed alone.
 
     Raises:
         InputError: too few people have enough pictures, or nobody is left to train on.
@@ -50,12 +72,27 @@ def split_by_person(
     held: set[str] = set()
     for subject in subjects:
         own = sorted(image for image, person in pictures if person == subject)
-        shuffled = np.random.default_rng(derive_seed(seed, "references", subject)).permutation(len(own))
-        seen |= {own[i] for i in shuffled[:references]}
-        held |= {own[i] for i in shuffled[references:]}
+        order = np.random.default_rng(derive_seed(seed, "references", subject)).permutation(len(own))
+        shuffled = [own[i] for i in order]
+        chosen = set(shuffled[:references] if traits is None else _spread(shuffled, traits, references))
+        seen |= chosen
+        held |= set(own) - chosen
     train = frozenset(image for image, _ in pictures) - seen - held
     if not train:
         raise InputError(
             "every picture shows a subject: nothing is left to train on", remedy="add pictures of other people"
         )
     return Split(train, frozenset(seen), frozenset(held), subjects)
+
+
+def _spread(ids: Sequence[str], traits: Mapping[str, Sequence[float]], count: int) -> list[str]:
+    """``count`` of ``ids``, far apart: the one nearest to their middle, then always the one farthest from all chosen
+    (Gonzalez, Clustering to Minimize the Maximum Intercluster Distance, 1985). Of equals the first in ``ids``."""
+    points = np.array([traits[one] for one in ids], dtype=np.float64)
+    first = int(np.linalg.norm(points - np.median(points, axis=0), axis=1).argmin())
+    chosen, apart = [first], np.linalg.norm(points - points[first], axis=1)
+    while len(chosen) < count:
+        apart[chosen] = -1.0
+        chosen.append(int(apart.argmax()))
+        apart = np.minimum(apart, np.linalg.norm(points - points[chosen[-1]], axis=1))
+    return [ids[row] for row in chosen]

@@ -37,7 +37,7 @@ def _curation(photos: str, words: Mapping[str, str], **consent: str) -> tuple[No
         node("detect_faces", images="ingest.images", faces="sources.faces"),
         node("filter_faces", images="ingest.images", detections="detect_faces.detections", **consent),
         node("caption", kept="filter_faces.kept", **words),
-        node("split", captioned="caption.captioned"),
+        node("split", captioned="caption.captioned", detections="detect_faces.detections"),
     )
 
 

@@ -18,9 +18,9 @@ from likeness.core.step import Metrics, StepSpec
 from likeness.data.consent import RECORD, RULE, Moment, Scope, read_ledger
 from likeness.data.contact_sheet import render_sheet
 from likeness.data.contract import COLUMNS, MEASURES, check_contract
-from likeness.data.detections import Measured, read_detections
+from likeness.data.detections import Measured, read_detections, read_embeddings
 from likeness.data.filters import FaceLimits, broken_rules
-from likeness.data.near_duplicates import near_duplicates
+from likeness.data.related import WAYS, relate
 from likeness.data.scorers.base import ways_to_columns
 from likeness.data.shards import iter_rows, read_rows, read_schema, row_count, with_reasons, write_shards
 from likeness.data.where import check_columns, parse_where
@@ -33,12 +33,14 @@ class FilterFacesConfig(FaceLimits):
     person must allow: any picture may end up on either side of the split. ``where``: an expression over all columns of
     pictures and measures that must hold as well, such as ``licence in ["CC0-1.0", "CC-BY-4.0"] and abs(yaw) < 20``.
     ``near_duplicates``: pictures whose perceptual hashes differ in at most so many of 64 bits are one, of which the
-    one with most pixels stays, and of equal ones the file of most bytes; None keeps all.
+    one with most pixels stays, and of equal ones the file of most bytes; None keeps all. ``person_threshold``: from
+    this cosine of two embeddings on they are of one person (`likeness faces calibrate` finds it); a picture whose face
+    is not like the others of its ``person`` is set aside. None compares nobody.
     """
 
     where: str = ""
     near_duplicates: int | None = Field(default=None, ge=0, le=15)
-
+    person_threshold: float | None = Field(default=None, gt=0, lt=1)
     as_of: Moment | None = None
     consent_scope: tuple[Scope, ...] = Field(default=("train", "evaluate"), min_length=1)
     sheet_pictures: int = Field(default=200, ge=1)
@@ -65,10 +67,13 @@ def filter_faces(
 
     With a consent ledger, pictures of people who do not allow their use are quarantined too, without their pixels.
     """
-    measured = read_detections(detections)
     objections = _objections(images, consent, config)
-    broken = _judge(images, measured, config, objections)
-    broken |= _copies(images, config.near_duplicates, broken)
+    measured = _complete(images, read_detections(detections))
+    embeddings = read_embeddings(detections) if config.person_threshold is not None else {}
+    related = relate(images, measured, embeddings, objections, config.near_duplicates, config.person_threshold)
+    measured = related.measured
+    broken = _judge(images, measured, config, objections, related.wrong)
+    broken |= _copies(images, related.best, broken)
     rules = Counter(rule for found in broken.values() for rule in found)
     total = row_count(images)
     if len(broken) == total:
@@ -121,44 +126,51 @@ def _objections(images: Path, consent: Path | None, config: FilterFacesConfig) -
     return found
 
 
-def _judge(
-    images: Path, measured: Measured, config: FilterFacesConfig, objections: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """Broken limits by image id, only of images that break any."""
-    conditions = parse_where(config.where)
-    own = {name for name in read_schema(images).names if name != "image"}
-    check_columns(conditions, own | {field.name for field in measured.columns}, ways_to_columns())
-    wanted = {"id", "file_name", *(name for condition in conditions for name in condition.columns)}
-    broken = {}
-    for row in iter_rows(images, sorted(wanted & own)):
+def _complete(images: Path, measured: Measured) -> Measured:
+    """``measured``, which has a row for every picture."""
+    for row in iter_rows(images, ["id", "file_name"]):
         if row["id"] not in measured.rows:
             raise InputError(
                 f"picture {row['file_name']} has no row in the detections",
                 remedy="run detect_faces on these images again",
             )
-        objected = {RULE: objections[row["id"]]} if row["id"] in objections else {}
+    return measured
+
+
+def _judge(
+    images: Path,
+    measured: Measured,
+    config: FilterFacesConfig,
+    objections: Mapping[str, str],
+    wrong: Mapping[str, str],
+) -> dict[str, dict[str, str]]:
+    """Broken limits by image id, only of images that break any."""
+    conditions = parse_where(config.where)
+    own = {name for name in read_schema(images).names if name != "image"}
+    check_columns(conditions, own | {field.name for field in measured.columns}, ways_to_columns() | WAYS)
+    sentences = ((RULE, objections), ("wrong_person", wrong))
+    wanted = {"id", "file_name", *(name for condition in conditions for name in condition.columns)}
+    broken = {}
+    for row in iter_rows(images, sorted(wanted & own)):
+        said = {rule: found[row["id"]] for rule, found in sentences if row["id"] in found}
         values = {**row, **measured.rows[row["id"]]}
         unmet = {f"where: {c.text}": c.sentence(values) for c in conditions if not c.holds(values)}
-        if found := objected | broken_rules(values, config) | unmet:
+        if found := said | broken_rules(values, config) | unmet:
             broken[row["id"]] = found
     return broken
 
 
-def _copies(images: Path, distance: int | None, broken: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _copies(images: Path, best: Mapping[str, str], broken: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Of pictures that break nothing, those of which a better near-duplicate is there, by image id."""
-    if distance is None:
+    if not best:
         return {}
-    columns = ["id", "file_name", "phash", "width", "height", "original_bytes"]
-    rows = [row for row in iter_rows(images, columns) if row["id"] not in broken]
-    # The best first: a group is called by its first picture. By facts of the files, for two copies' measures differ by
-    # chance; names make an order of equals.
-    rows.sort(key=lambda row: (-row["width"] * row["height"], -row["original_bytes"], row["file_name"]))
-    best = near_duplicates([row["phash"] for row in rows], distance)
-    copies = ((row["id"], rows[first]["file_name"]) for row, first in zip(rows, best.tolist(), strict=True))
-    names = {row["id"]: row["file_name"] for row in rows}
-    return {
-        one: {"near_duplicates": f"looks like {kept}, which is larger"} for one, kept in copies if kept != names[one]
-    }
+    names = {row["id"]: row["file_name"] for row in iter_rows(images, ["id", "file_name"]) if row["id"] not in broken}
+    stays: dict[str, str] = {}
+    for one in best:
+        if one in names:
+            stays.setdefault(best[one], one)
+    copies = ((one, names[stays[best[one]]]) for one in names if stays[best[one]] != one)
+    return {one: {"near_duplicates": f"looks like {kept}, which is larger"} for one, kept in copies}
 
 
 def _kept(images: Path, measured: Measured, broken: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -178,7 +190,7 @@ def _quarantined(images: Path, measured: Measured, broken: Mapping[str, Mapping[
 
 SPEC = StepSpec(
     name="filter_faces",
-    version="4",
+    version="5",
     category="data",
     config=FilterFacesConfig,
     run=filter_faces,
