@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator
 from tqdm import tqdm
@@ -69,7 +70,7 @@ def filter_faces(
     """
     objections = _objections(images, consent, config)
     measured = _complete(images, read_detections(detections))
-    embeddings = read_embeddings(detections) if config.person_threshold is not None else {}
+    embeddings: Mapping[str, np.ndarray] = read_embeddings(detections) if config.person_threshold is not None else {}
     related = relate(images, measured, embeddings, objections, config.near_duplicates, config.person_threshold)
     measured = related.measured
     broken = _judge(images, measured, config, objections, related.wrong)
