@@ -37,14 +37,40 @@ def lineage_lines(lineage: Mapping[str, Any] | None) -> list[str]:
     return sorted(f"- {node['step']} (version {node['version']}): `{key[:12]}`" for key, node in nodes.items())
 
 
+def _header(name: str, decision: Decision) -> str:
+    """Hugging Face's metadata, with the gate's figures as evaluation results and the pictures marked as synthetic."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="text-to-image",
+            dataset_type="likeness-evaluation",
+            dataset_name="people held out of the training",
+            metric_type=str(reason["metric"]),
+            metric_name=str(reason["rule"]),
+            metric_value=reason["value"],
+        )
+        for reason in decision.reasons
+        if {"metric", "rule"} <= set(reason)
+    ]
+    data = ModelCardData(
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        tags=["lora", "personalisation", "identity-preserving", "synthetic-images"],
+        license="other",
+        license_name="see-licences-below",
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    return str(data.to_yaml())
+
+
 def model_card(name: str, decision: Decision, licences: Mapping[str, str], lineage: Mapping[str, Any] | None) -> str:
     """The card as Markdown with the Hugging Face header; the same inputs give the same text."""
     verdicts = [f"- {'pass' if r['passed'] else 'FAIL'}: {r['text']}" for r in decision.reasons]
     lines = [
         "---",
-        "library_name: diffusers",
-        "pipeline_tag: text-to-image",
-        "tags: [lora, personalisation, identity-preserving]",
+        _header(name, decision),
         "---",
         f"# {name}",
         "",

@@ -18,6 +18,7 @@ from likeness.core.errors import GateRefusedError, InputError, LikenessError
 from likeness.core.io import atomic_output, canonical_json, digest_bytes, digest_file
 from likeness.registration.backends import Backend, MissingObjectError, open_backend, require_conditional_writes
 from likeness.registration.events import Blocked, Event, Promoted, Signed
+from likeness.registration.log import PREFIX as LOG
 from likeness.registration.log import Log, TamperedError
 from likeness.registration.state import Move, State, Version
 
@@ -26,6 +27,7 @@ ABOUT = "registry.json"
 OBJECTS = "objects/sha256/"
 MANIFEST = "manifest.json"
 DEFAULT_CHANNEL = "production"
+_ABOUT = canonical_json({"schema": SCHEMA}).encode()
 _OLD = ("versions/", "latest/")
 _READINGS = 3  # a byte may flip on its way
 
@@ -72,12 +74,18 @@ class Registry:
         return self.log.read()
 
     def _require_schema(self) -> None:
+        changed = TamperedError(f"{self}/{ABOUT} was changed", remedy="restore it from a backup")
         try:
-            schema = json.loads(self.backend.read(ABOUT))["schema"]
+            content = self.backend.read(ABOUT)
+            schema = json.loads(content)["schema"]
         except MissingObjectError:
-            schema = 1 if any(self.backend.keys(prefix) for prefix in _OLD) else SCHEMA
+            if self.backend.keys(LOG) and not self.backend.keys(ABOUT):  # the first writer may be at it just now
+                raise changed from None
+            content, schema = _ABOUT, 1 if any(self.backend.keys(prefix) for prefix in _OLD) else SCHEMA
         except (ValueError, KeyError, TypeError):
-            raise TamperedError(f"{self}/{ABOUT} was changed", remedy="restore it from a backup") from None
+            raise changed from None
+        if schema == SCHEMA and content != _ABOUT:
+            raise changed
         if schema != SCHEMA:
             raise InputError(
                 f"the registry {self} has schema {schema}, and this version of likeness writes {SCHEMA}",
@@ -88,7 +96,7 @@ class Registry:
         """Look at the registry and probe the store, once."""
         if not self._probed:
             self.state()
-            require_conditional_writes(self.backend, ABOUT, canonical_json({"schema": SCHEMA}).encode())
+            require_conditional_writes(self.backend, ABOUT, _ABOUT)
             self._probed = True
 
     def put(self, content: bytes) -> str:
