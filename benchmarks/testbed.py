@@ -45,6 +45,7 @@ NODES = (
     "filter_faces",
     "caption",
     "split",
+    "check_data",
     "generate_candidates",
     "mine_preferences",
     "train_reward",

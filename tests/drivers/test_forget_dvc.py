@@ -24,7 +24,7 @@ from likeness.orchestration.pipelines import load_pipeline
 from likeness.orchestration.plan import Plan, make_plan
 from likeness.steps.render_portraits import SPEC as RENDER
 
-CURATION = ("ingest", "detect_faces", "filter_faces", "caption", "split")
+CURATION = ("ingest", "detect_faces", "filter_faces", "caption", "split", "data_report", "check_data")
 
 
 def photographs(folder: Path) -> list[str]:
@@ -37,11 +37,12 @@ def photographs(folder: Path) -> list[str]:
 def project(people: list[str]) -> Plan:
     pipeline = part(load_pipeline("production"), CURATION)
     params = yaml.safe_load(PARAMS.read_text("utf-8"))
-    faces = str(REPOSITORY / params[SOURCES]["faces"])
+    models = {name: str(REPOSITORY / params[SOURCES][name]) for name in ("faces", "base_model")}
     sections = {name: params[name] for name in CURATION}
     sections["filter_faces"] = {**sections["filter_faces"], "as_of": "2026-11-01"}
+    sections["check_data"] = {"max_share": {"person": 0.8}}  # of four people, one a subject and one forgotten
     sections["split"] = {"references_per_subject": 3, "evaluation_per_subject": 2}
-    sources = {"photos": "photos", "consent": "consent", "faces": faces}
+    sources = {"photos": "photos", "consent": "consent", **models}
     Path("params.yaml").write_text(yaml.safe_dump({SOURCES: sources, **sections}), "utf-8")
     given = {"scope": ("train", "evaluate"), "granted": "2026-01-01"}
     append(Path("consent"), [Grant.model_validate({"id": f"c{i}", "person": p, **given}) for i, p in enumerate(people)])
@@ -88,7 +89,7 @@ def test_a_person_leaves_the_workspace_and_dvcs_cache_and_the_next_run_is_withou
     assert not [path for path in left if faces_of(path, own)]
     assert set(read_ledger(Path("consent")).withdrawn) == {"c0"}
     removed = read_json(next(Path("forgotten").glob("*.json")))["removed"]
-    assert {"build/detect_faces/detections", "build/ingest/images", "build/filter_faces/contact_sheet.html"} <= {
+    assert {"build/detect_faces/detections", "build/ingest/images", "build/data_report/report.html"} <= {
         entry["path"] for entry in removed["files"]
     }
     assert all(entry["md5"] for entry in removed["objects"])

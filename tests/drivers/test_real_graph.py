@@ -16,7 +16,16 @@ from likeness.orchestration.pipelines import load_pipeline
 from likeness.orchestration.plan import Plan, make_plan
 
 REPOSITORY = Path(__file__).parents[2]
-CURATION = ("render_portraits", "ingest", "detect_faces", "filter_faces", "caption", "split")
+CURATION = (
+    "render_portraits",
+    "ingest",
+    "detect_faces",
+    "filter_faces",
+    "caption",
+    "split",
+    "data_report",
+    "check_data",
+)
 PARAMS = REPOSITORY / "profiles" / "tiny" / "params.yaml"
 
 

@@ -36,7 +36,8 @@ def test_a_folder_becomes_shards_a_sheet_and_a_summary(photos: Path, tmp_path: P
     assert "6 kept" in summary
     assert len(read_rows(out / "filter_faces/kept")) == 6
     assert len(read_rows(out / "caption/captioned")) == 6
-    page = (out / "contact_sheet.html").read_text("utf-8")
+    assert (out / "check_data/data_docs/index.html").is_file()
+    page = (out / "data_report/report.html").read_text("utf-8")
     for name in ("notes.jpg", "content is PostScript", "bad/truncated-0.png", "bad/tiny-0.png"):
         assert name in page
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from likeness.data.near_duplicates import perceptual_hash
 from likeness.data.shards import read_rows, write_shards, write_table
 from likeness.models.embedded.portraits import FACTORS, IDENTITY, from_record, phrases
 from likeness.steps.caption import SPEC as CAPTION
+from likeness.steps.check_data import SPEC as CHECK
+from likeness.steps.data_report import SPEC as REPORT
 from likeness.steps.detect_faces import SPEC as DETECT
 from likeness.steps.filter_faces import SPEC as FILTER
 from likeness.steps.ingest import SPEC as INGEST
@@ -154,11 +157,22 @@ def test_planted_bad_pictures_end_in_quarantine_with_pixels_and_reasons(run: Run
     assert run.metrics["filter_faces"]["kept"] >= 25
 
 
-def test_the_contact_sheet_and_docs_show_what_happened(run: Run) -> None:
-    page = (run.root / "filter_faces/contact_sheet.html").read_text("utf-8")
-    assert "bad/no_face-0.png" in page
-    assert "0 faces found" in page
-    assert (run.root / "filter_faces/data_docs/index.html").is_file()
+def test_the_report_and_the_docs_of_the_contract_show_what_happened(run: Run) -> None:
+    inputs = {port: run.root / "filter_faces" / port for port in ("kept", "quarantine")}
+    run.step(REPORT, inputs | {"unread": run.root / "ingest/quarantine"})
+    page = (run.root / "data_report/report.html").read_text("utf-8")
+    for expected in ("bad/no_face-0.png", "0 faces found", "bad/truncated-0.png", "face luminance"):
+        assert expected in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    parts = {name: run.root / f"split/{name}" for name in ("train", "references", "evaluation")}
+    sets = {"images": "ingest/images", "kept": "filter_faces/kept", "captioned": "caption/captioned"}
+    run.step(CHECK, parts | {name: run.root / path for name, path in sets.items()})
+    assert run.metrics["check_data"]["sets"] == 6
+    assert {page.stem for page in (run.root / "check_data/data_docs/expectations").glob("*.html")} == {
+        *parts,
+        *sets,
+        "balance",
+    }
 
 
 def test_no_person_is_on_both_sides_and_pictures_are_not_shared(run: Run) -> None:
@@ -300,7 +314,8 @@ def test_a_withdrawn_or_expired_consent_leaves_the_next_data_version_without_pix
     assert said[expiring] == f"consent c-{expiring} expired on 2026-06-01"
     assert "nobody known" in said[None]  # the planted bad pictures name nobody
     assert {row["image"] for row in aside} == {None}
-    page = (after.root / "filter_faces/contact_sheet.html").read_text("utf-8")
+    after.step(REPORT, {port: after.root / "filter_faces" / port for port in ("kept", "quarantine")})
+    page = (after.root / "data_report/report.html").read_text("utf-8")
     assert not [row for row in aside if f'alt="{row["file_name"]}"' in page]
     assert (
         read_lineage(before.root / "filter_faces/kept")["self"]

@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from math import exp, sin
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from browser import PROGRAM, Browser
 from evaluation.planted import BAD, GOOD, rows
+from html_page import Resources
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path, write_json
 from likeness.core.step import execute
@@ -33,28 +33,7 @@ from likeness.steps.register import RegisterConfig
 from likeness.steps.report import SPEC, ReportConfig
 from rendered import pixels
 
-_VOID = ("meta", "img", "br", "line", "circle", "rect", "polyline", "path", "input")
 LICENCE = "LicenseRef-avataaars"
-
-
-class Resources(HTMLParser):
-    """Collects everything that a browser would fetch, and checks that tags close."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [str(value) for name, value in attrs if name in ("src", "href", "srcset", "data", "poster")]
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def _samples(folder: Path) -> None:

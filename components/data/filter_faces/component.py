@@ -9,19 +9,17 @@ def filter_faces(
     detections: dsl.Input[dsl.Dataset],
     kept: dsl.Output[dsl.Dataset],
     quarantine: dsl.Output[dsl.Dataset],
-    data_docs: dsl.Output[dsl.Artifact],
-    contact_sheet: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
     consent: dsl.Input[dsl.Artifact] = None,
 ) -> None:
-    """Keep the pictures within all limits, quarantine the others with reasons, and check the data contract."""
+    """Keep the pictures within all limits, quarantine the others with reasons."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "filter_faces@5",
+        "filter_faces@6",
         config,
         inputs={"images": images, "detections": detections, "consent": consent},
-        outputs={"kept": kept, "quarantine": quarantine, "data_docs": data_docs, "contact_sheet": contact_sheet},
+        outputs={"kept": kept, "quarantine": quarantine},
         metrics=metrics,
     )

@@ -10,6 +10,7 @@ def generate_candidates(
     candidates: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    data_docs: dsl.Input[dsl.Artifact] = None,
 ) -> None:
     """Draw K pictures for each of a sample of training captions from the base model."""
     from likeness.orchestration.components import run_component
@@ -17,7 +18,7 @@ def generate_candidates(
     run_component(
         "generate_candidates@2",
         config,
-        inputs={"train": train, "base_model": base_model},
+        inputs={"train": train, "base_model": base_model, "data_docs": data_docs},
         outputs={"candidates": candidates},
         metrics=metrics,
     )

@@ -1,74 +1,162 @@
-"""The data contract of kept pictures, checked by great_expectations, with Data Docs that work offline."""
+"""The data contract of every set of shards between ingest and split, as suites of great_expectations.
+
+Each set has the schema, the keys, the completeness and the ranges of what wrote it, and nobody of the training set in
+the others. Two more suites look at sets as a whole: how the training set is balanced, and how far each has moved since
+a version before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from likeness.core.errors import DataContractError
-from likeness.data.expectations import validate
-from likeness.data.filters import FaceLimits
+from pydantic import Field
 
-COLUMNS = ("id", "file_name", "person", "width", "height", "licence", "source")
+from likeness.core.config import Config
+from likeness.data.captions import TOKEN
+from likeness.data.drift import Profile, drift_rows
+from likeness.data.expectations import Suite
+from likeness.data.shards import read_schema, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PICTURE = ("id", "file_name", "person", "width", "height", "licence", "source")
 MEASURES = ("face_count", "face_px", "det_score", "yaw", "pitch", "roll", "blur")
+# What a set has to have, by its port. Later ones have the columns of earlier ones too.
+SCHEMAS: Mapping[str, tuple[str, ...]] = {
+    "images": _PICTURE,
+    "kept": (*_PICTURE, *MEASURES),
+    "captioned": (*_PICTURE, *MEASURES, "caption", "subject_caption"),
+    "train": (*_PICTURE, *MEASURES, "caption", "subject_caption"),
+    "references": (*_PICTURE, *MEASURES, "caption", "subject", "token"),
+    "evaluation": (*_PICTURE, *MEASURES, "caption", "subject", "token"),
+}
+_OPTIONAL_VALUES = {"person", *MEASURES} - {"face_count"}
+Bounds = tuple[float | None, float | None]
+_RANGES: Mapping[str, Bounds] = {
+    "width": (1, None),
+    "height": (1, None),
+    "face_count": (0, None),
+    "face_px": (0, None),
+    "det_score": (0, 1),
+    "yaw": (-180, 180),
+    "pitch": (-180, 180),
+    "roll": (-180, 180),
+    "blur": (0, None),
+}
 
 
-def check_contract(rows: Sequence[Mapping[str, Any]], limits: FaceLimits, docs: Path) -> int:
-    """Check ``rows`` (without pixels) and build the Data Docs in ``docs``. Returns the number of expectations.
+class Contract(Config):
+    """``ranges``: bounds of further columns, or narrower ones, of all sets after filter_faces; null is no bound.
 
-    Raises:
-        DataContractError: naming each broken expectation and the first rows that break it.
+    ``max_share``: the largest share of the training set that one value of a column may have, such as one person. A
+    value of None counts as none. ``max_drift``: population stability index of a column against the version before,
+    above which the run stops (below .1 is taken for no change, from .25 on for a new population); null judges nothing.
+    It is noisy on few values, so columns with fewer than ``drift_values`` in either version are not judged.
     """
-    checked, failures = validate(
-        rows,
-        [*COLUMNS, *MEASURES],
-        lambda: _expectations(limits, with_faces=bool(rows) and limits.min_faces > 0),
-        name="kept_pictures",
-        source="curation",
-        index="file_name",
-        docs=docs,
-    )
-    if failures:
-        raise DataContractError(
-            "the kept pictures break their contract:\n  " + "\n  ".join(failures),
-            remedy="correct those pictures or their metadata, or loosen the limits under filter_faces in params.yaml",
-        )
-    return checked
+
+    ranges: Mapping[str, Bounds] = Field(default_factory=dict)
+    max_share: Mapping[str, float] = Field(default={"person": 0.5})
+    max_drift: float | None = Field(default=0.25, gt=0)
+    drift_values: int = Field(default=200, ge=1)
 
 
-def _expectations(limits: FaceLimits, *, with_faces: bool) -> list[Any]:
-    """Schema, keys, completeness and ranges."""
+@dataclass(frozen=True)
+class Material:
+    """``sets``: folders of shards by port; ``profiles`` of them now and of the version ``before``, if there is one."""
+
+    sets: Mapping[str, Path]
+    profiles: Mapping[str, Profile]
+    before: Mapping[str, Profile]
+
+
+def suites(material: Material, contract: Contract) -> Iterator[Suite]:
+    """All suites, in the order of the graph; those about the whole come last."""
+    people = _people(material.sets.get("train"))
+    for name, folder in material.sets.items():
+        yield _set_suite(name, folder, contract, people if name in ("references", "evaluation") else ())
+    if "train" in material.sets and contract.max_share:
+        train = material.sets["train"]
+        yield Suite("balance", "value", lambda: _balance(train, contract), lambda: _shares(contract))
+    if material.before and contract.max_drift is not None:
+        limit = contract.max_drift
+        rows = drift_rows(material.before, material.profiles, contract.drift_values)
+        yield Suite("drift", "column", lambda: _frame(rows), lambda: _stays_below(limit))
+
+
+def _set_suite(name: str, folder: Path, contract: Contract, strangers: Sequence[str]) -> Suite:
+    known = read_schema(folder).names
+    ranges = {**_RANGES, **(contract.ranges if name != "images" else {})}
+    columns = [column for column in known if column in {*SCHEMAS[name], *ranges}]
+
+    def expectations() -> list[Any]:
+        from great_expectations import expectations as gxe
+
+        found: list[Any] = [
+            gxe.ExpectTableRowCountToBeBetween(min_value=1),
+            gxe.ExpectTableColumnsToMatchSet(column_set=sorted({*SCHEMAS[name], *columns}), exact_match=True),
+            gxe.ExpectColumnValuesToBeUnique(column="id"),
+            gxe.ExpectColumnValuesToMatchRegex(column="id", regex="^[0-9a-f]{16}$"),
+            gxe.ExpectColumnValuesToBeUnique(column="file_name"),
+        ]
+        complete = [column for column in SCHEMAS[name] if column in columns and column not in _OPTIONAL_VALUES]
+        found += [gxe.ExpectColumnValuesToNotBeNull(column=column) for column in complete]
+        found += [
+            gxe.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high)
+            for column, (low, high) in ranges.items()
+            if column in columns
+        ]
+        if "caption" in columns:
+            found.append(gxe.ExpectColumnValueLengthsToBeBetween(column="caption", min_value=1))
+        if "subject_caption" in columns:
+            found.append(gxe.ExpectColumnValuesToMatchRegex(column="subject_caption", regex=TOKEN.replace("{", r"\{")))
+        if strangers:
+            found.append(gxe.ExpectColumnValuesToNotBeInSet(column="person", value_set=list(strangers)))
+        return found
+
+    return Suite(name, "file_name", lambda: read_table(folder, columns).to_pandas(), expectations)
+
+
+def _people(train: Path | None) -> list[str]:
+    if train is None:
+        return []
+    return sorted(set(read_table(train, ["person"])["person"].drop_null().unique().to_pylist()))
+
+
+def _balance(train: Path, contract: Contract) -> pd.DataFrame:
+    """A row for each value of each column that has a largest share."""
+    known = read_schema(train).names
+    rows: list[dict[str, Any]] = []
+    for column in contract.max_share:
+        values = read_table(train, [column])[column].drop_null() if column in known else []
+        counts = {} if not len(values) else {one["values"]: one["counts"] for one in values.value_counts().to_pylist()}
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+        rows += [
+            {"value": f"{column} {value}", "pictures": count, f"share of {column}": count / len(values)}
+            for value, count in ordered
+        ]
+    return _frame(rows, ["value", "pictures", *(f"share of {column}" for column in contract.max_share)])
+
+
+def _shares(contract: Contract) -> list[Any]:
     from great_expectations import expectations as gxe
 
-    bounds: dict[str, tuple[float | None, float | None]] = {
-        "width": (1, None),
-        "height": (1, None),
-        "face_count": (limits.min_faces, limits.max_faces),
-        "face_px": (limits.min_face_px, None),
-        "det_score": (limits.min_det_score or 0, 1),
-        "yaw": _symmetric(limits.max_yaw),
-        "pitch": _symmetric(limits.max_pitch),
-        "roll": _symmetric(limits.max_roll),
-        "blur": (limits.min_blur, None),
-    }
-    complete = ["id", "file_name", "width", "height", "licence", "source", "face_count"]
-    complete += [name for name in MEASURES if with_faces and name not in complete]
-    expectations: list[Any] = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1),
-        gxe.ExpectTableColumnsToMatchSet(column_set=[*COLUMNS, *MEASURES], exact_match=True),
-        gxe.ExpectColumnValuesToBeUnique(column="id"),
-        gxe.ExpectColumnValuesToBeUnique(column="file_name"),
-        gxe.ExpectColumnValuesToMatchRegex(column="id", regex="^[0-9a-f]{16}$"),
+    return [
+        gxe.ExpectColumnValuesToBeBetween(column=f"share of {column}", max_value=share)
+        for column, share in contract.max_share.items()
     ]
-    expectations += [gxe.ExpectColumnValuesToNotBeNull(column=name) for name in complete]
-    expectations += [
-        gxe.ExpectColumnValuesToBeBetween(column=name, min_value=low, max_value=high)
-        for name, (low, high) in bounds.items()
-        if low is not None or high is not None
-    ]
-    return expectations
 
 
-def _symmetric(limit: float | None) -> tuple[float | None, float | None]:
-    return (None, None) if limit is None else (-limit, limit)
+def _stays_below(limit: float) -> list[Any]:
+    from great_expectations import expectations as gxe
+
+    return [gxe.ExpectColumnValuesToBeBetween(column="population_stability_index", max_value=limit)]
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(columns) if columns else None)

@@ -1,9 +1,10 @@
-"""Rows against a suite of great_expectations, with Data Docs that work offline and depend on the content only."""
+"""Rows against suites of great_expectations, with Data Docs that work offline and depend on the content only."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,26 @@ from typing import TYPE_CHECKING, Any
 from likeness.data.offline_docs import make_offline
 
 if TYPE_CHECKING:
+    import pandas as pd
     from great_expectations import Checkpoint, ExpectationSuite
     from great_expectations.checkpoint import CheckpointResult
     from great_expectations.data_context import EphemeralDataContext
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # great_expectations names folders by run time; ours depend on content only
 _SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Suite:
+    """``expectations`` of the rows of ``frame``, both made when their turn comes, once great_expectations is imported.
+
+    ``index``: the column that names a row in a failure.
+    """
+
+    name: str
+    index: str
+    frame: Callable[[], pd.DataFrame]
+    expectations: Callable[[], Sequence[Any]]
 
 
 def validate(
@@ -29,31 +44,46 @@ def validate(
     index: str,
     docs: Path,
 ) -> tuple[int, list[str]]:
-    """Check ``rows`` and build the Data Docs in ``docs``: the number of expectations, and the broken ones in words.
+    """Check ``rows`` as one suite: see :func:`validate_suites`."""
 
-    ``expectations``: makes them, called once great_expectations may be imported. ``name``: of the suite; ``source``: of
-    the data; ``index``: the column that names a row in a failure.
+    def frame() -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(list(rows), columns=list(columns))
+
+    checked, failures = validate_suites([Suite(name, index, frame, expectations)], source=source, docs=docs)
+    return checked, [text for _, text in failures]
+
+
+def validate_suites(suites: Iterable[Suite], *, source: str, docs: Path) -> tuple[int, list[tuple[str, str]]]:
+    """Check each suite and build the Data Docs of all in ``docs``.
+
+    ``source``: of the data, as the docs call it. Returns the number of expectations, and of those that are broken the
+    suite and what is wrong in words. One suite's rows are in memory at a time.
     """
     # Read when great_expectations is imported; a pipeline step has no business phoning home.
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
-    import pandas as pd
     from great_expectations.core.run_identifier import RunIdentifier
 
     context = gx.get_context(mode="ephemeral")
-    suite = gx.ExpectationSuite(name, expectations=list(expectations()))
-    checkpoint = _checkpoint(context, suite, source, index, docs)
-    frame = pd.DataFrame(list(rows), columns=list(columns))
-    result = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=RunIdentifier(name, _EPOCH))
+    _quiet_site(context, docs)
+    data = context.data_sources.add_pandas(source)
+    checked, failures = 0, []
+    for suite in suites:
+        asset = data.add_dataframe_asset(suite.name)
+        batch = asset.add_batch_definition_whole_dataframe("all")
+        expected = gx.ExpectationSuite(suite.name, expectations=list(suite.expectations()))
+        checkpoint = _checkpoint(context, expected, batch, suite.index)
+        result = checkpoint.run(batch_parameters={"dataframe": suite.frame()}, run_id=RunIdentifier(suite.name, _EPOCH))
+        checked += sum(len(run.results) for run in result.run_results.values())
+        failures += [(suite.name, text) for text in _failures(result, suite.index)]
     context.build_data_docs(site_names=["site"])
     make_offline(docs)
-    return sum(len(run.results) for run in result.run_results.values()), list(_failures(result, index))
+    return checked, failures
 
 
-def _checkpoint(
-    context: EphemeralDataContext, suite: ExpectationSuite, source: str, index: str, docs: Path
-) -> Checkpoint:
-    import great_expectations as gx
+def _quiet_site(context: EphemeralDataContext, docs: Path) -> None:
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -65,8 +95,11 @@ def _checkpoint(
         "show_how_to_buttons": False,
     }
     context.add_data_docs_site("site", site)
-    asset = context.data_sources.add_pandas(source).add_dataframe_asset(suite.name)
-    batch = asset.add_batch_definition_whole_dataframe("all")
+
+
+def _checkpoint(context: EphemeralDataContext, suite: ExpectationSuite, batch: Any, index: str) -> Checkpoint:
+    import great_expectations as gx
+
     definition = gx.ValidationDefinition(name=suite.name, data=batch, suite=context.suites.add(suite))
     checkpoint = gx.Checkpoint(
         name=suite.name,

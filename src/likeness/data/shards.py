@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from likeness.core.io import digest_file, read_json, write_json
 
 MANIFEST = "manifest.json"
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_BATCH = 64
+_BATCH, _TABLE_BATCH = 64, 1 << 16
 _ROW_GROUP = 100  # the Hugging Face viewer and streaming readers fetch whole row groups
 _GROUP_BYTES = 8_000_000
 _METADATA = b"huggingface"
@@ -46,11 +45,19 @@ def write_shards(
         schema = infer_schema(rows, image_columns)
     schema = with_features(schema)
     iterator = iter(rows)
+    following = next(iterator, None)
     shards: list[dict[str, Any]] = []
-    while (chunk := list(islice(iterator, rows_per_shard))) or not shards:
+    if following is None:
+        file = folder / "data-00000.parquet"
+        write_table(file, schema.empty_table())
+        shards.append({"file": file.name, "rows": 0, "sha256": digest_file(file)})
+    while following is not None:
         file = folder / f"data-{len(shards):05d}.parquet"
-        write_table(file, pa.Table.from_pylist([dict(row) for row in chunk], schema=schema))
-        shards.append({"file": file.name, "rows": len(chunk), "sha256": digest_file(file)})
+        with ShardWriter(file, schema) as writer:
+            while following is not None and writer.rows < rows_per_shard:
+                writer.add(following)
+                following = next(iterator, None)
+        shards.append({"file": file.name, "rows": writer.rows, "sha256": digest_file(file)})
     write_manifest(folder, schema.names, shards)
 
 
@@ -84,6 +91,7 @@ class ShardWriter:
     def __init__(self, file: Path, schema: pa.Schema) -> None:
         self.rows = self.size = 0
         self._schema = with_features(schema)
+        self._images = [field.name for field in schema if field.type == IMAGE]
         self._writer = _writer(file, self._schema)
         self._group: list[dict[str, Any]] = []
         self._held = 0
@@ -97,9 +105,10 @@ class ShardWriter:
         self._writer.close()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row whose ``image`` is ``{"bytes": …, "path": …}``."""
+        """Append a row whose pictures are ``{"bytes": …, "path": …}``, or None."""
         self._group.append(dict(row))
-        size = len(row["image"]["bytes"])
+        pictures = (row.get(name) for name in self._images)
+        size = sum(len(picture["bytes"] or b"") for picture in pictures if picture)
         self.rows, self.size, self._held = self.rows + 1, self.size + size, self._held + size
         if len(self._group) == _ROW_GROUP or self._held >= _GROUP_BYTES:
             self._flush()
@@ -176,6 +185,17 @@ def iter_rows(folder: Path, columns: Sequence[str] | None = None) -> Iterator[di
     Raises:
         InputError: a shard is missing or damaged, or a column does not exist.
     """
+    for batch in _batches(folder, columns, _BATCH):
+        yield from batch.to_pylist()
+
+
+def read_table(folder: Path, columns: Sequence[str]) -> pa.Table:
+    """Some columns of all rows, as Arrow holds them; see :func:`iter_rows`."""
+    wanted = pa.schema([field for field in read_schema(folder) if field.name in columns])
+    return pa.Table.from_batches(_batches(folder, columns, _TABLE_BATCH), wanted).select(columns).combine_chunks()
+
+
+def _batches(folder: Path, columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
     manifest = read_manifest(folder)
     unknown = sorted(set(columns or ()) - set(manifest["columns"]))
     if unknown:
@@ -183,15 +203,20 @@ def iter_rows(folder: Path, columns: Sequence[str] | None = None) -> Iterator[di
             f"{folder} has no column {', '.join(unknown)}", remedy=f"it has: {', '.join(manifest['columns'])}"
         )
     for shard in manifest["shards"]:
-        yield from iter_shard(folder / shard["file"], columns)
+        yield from _shard_batches(folder / shard["file"], columns, rows)
 
 
 def iter_shard(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """Rows of one shard in order, a batch in memory at a time; see :func:`iter_rows`."""
+    for batch in _shard_batches(file, columns, _BATCH):
+        yield from batch.to_pylist()
+
+
+def _shard_batches(file: Path, columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
     try:
         with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(_BATCH, columns=list(columns) if columns is not None else None):
-                yield from batch.to_pylist()
+            for batch in parquet.iter_batches(rows, columns=list(columns) if columns is not None else None):
+                yield batch.replace_schema_metadata(None)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{file} cannot be read: {error}", remedy="delete its folder and run its step again") from None
 
@@ -199,6 +224,21 @@ def iter_shard(file: Path, columns: Sequence[str] | None = None) -> Iterator[dic
 def read_rows(folder: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """All rows; see :func:`iter_rows`."""
     return list(iter_rows(folder, columns))
+
+
+def read_picked(folder: Path, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """Whole rows by their ascending ``numbers``; only the row groups that hold them are read."""
+    found: list[dict[str, Any]] = []
+    wanted, first = list(numbers), 0
+    for shard in read_manifest(folder)["shards"]:
+        with pq.ParquetFile(folder / shard["file"]) as parquet:
+            for group in range(parquet.num_row_groups):
+                end = first + parquet.metadata.row_group(group).num_rows
+                own = [number - first for number in wanted if first <= number < end]
+                if own:
+                    found += parquet.read_row_group(group).take(own).to_pylist()
+                first = end
+    return found
 
 
 def row_count(folder: Path) -> int:

@@ -16,6 +16,8 @@ STEPS: tuple[str, ...] = (
     "filter_faces",
     "caption",
     "split",
+    "data_report",
+    "check_data",
     "generate_candidates",
     "mine_preferences",
     "train_reward",

@@ -1,27 +1,28 @@
-"""Curation alone: a folder of pictures in, kept and quarantined faces with reasons and a contact sheet out."""
+"""Curation alone: a folder of pictures in, kept and quarantined faces with reasons and a report to look at out."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from likeness.core.artifact import lineage_file
 from likeness.core.config import Config
 from likeness.core.errors import InputError
-from likeness.core.io import write_text
 from likeness.core.step import Metrics, StepSpec, execute
 from likeness.data.filters import bounds
 from likeness.data.shards import read_rows, read_schema
 from likeness.models.embedded.portraits import FACTORS
 from likeness.steps.caption import SPEC as CAPTION
 from likeness.steps.caption import CaptionConfig
+from likeness.steps.check_data import SPEC as CHECK_DATA
+from likeness.steps.check_data import CheckDataConfig
+from likeness.steps.data_report import SPEC as DATA_REPORT
+from likeness.steps.data_report import DataReportConfig
 from likeness.steps.detect_faces import SPEC as DETECT_FACES
 from likeness.steps.detect_faces import DetectFacesConfig
 from likeness.steps.filter_faces import SPEC as FILTER_FACES
-from likeness.steps.filter_faces import FilterFacesConfig, sheet
+from likeness.steps.filter_faces import FilterFacesConfig
 from likeness.steps.ingest import SPEC as INGEST
 from likeness.steps.ingest import IngestConfig
 
@@ -35,17 +36,19 @@ class CurateConfig(Config):
     detect_faces: DetectFacesConfig = Field(default_factory=DetectFacesConfig)
     filter_faces: FilterFacesConfig = Field(default_factory=FilterFacesConfig)
     caption: CaptionConfig = Field(default_factory=CaptionConfig)
+    data_report: DataReportConfig = Field(default_factory=DataReportConfig)
+    check_data: CheckDataConfig = Field(default_factory=CheckDataConfig)
 
 
 def curate(folder: Path, out: Path, pack: Path = DEFAULT_PACK, config: CurateConfig | None = None) -> str:
-    """Run ingest, detect_faces, filter_faces, and caption where the factors are known. Returns a summary to print.
+    """Run ingest, detect_faces, filter_faces, caption where the factors are known, the report and the data contract.
 
     Pictures that the filter will set aside are measured only until that is known, unless ``wanted`` says otherwise.
-
-    Artefacts go to ``out``/STEP/PORT as in a pipeline; ``out``/contact_sheet.html also lists unreadable files.
+    Artefacts go to ``out``/STEP/PORT as in a pipeline. Returns a summary to print.
 
     Raises:
         InputError: the folder is missing or holds nothing usable, or ``out`` lies inside it.
+        DataContractError: what was kept breaks its contract; the report is there to look at.
         PackError: the face pack is not there.
     """
     config = config or CurateConfig()
@@ -59,14 +62,13 @@ def curate(folder: Path, out: Path, pack: Path = DEFAULT_PACK, config: CurateCon
     detections = out / "detect_faces" / "detections"
     judged = _run(FILTER_FACES, config.filter_faces, out, images=images, detections=detections)
     filtered = out / "filter_faces"
+    sets = {"images": images, "kept": filtered / "kept"}
     if _describable(filtered / "kept"):
         _run(CAPTION, config.caption, out, kept=filtered / "kept")
-    unread = pq.read_table(out / "ingest" / "quarantine" / "quarantine.parquet").to_pylist()
-    page = sheet(filtered / "kept", filtered / "quarantine", config.filter_faces.sheet_pictures, unread=unread)
-    write_text(
-        lineage_file(out / "contact_sheet.html"), lineage_file(filtered / "contact_sheet.html").read_text("utf-8")
-    )
-    write_text(out / "contact_sheet.html", page)
+        sets["captioned"] = out / "caption" / "captioned"
+    seen = {"kept": filtered / "kept", "quarantine": filtered / "quarantine", "unread": out / "ingest" / "quarantine"}
+    _run(DATA_REPORT, config.data_report, out, **seen)
+    _run(CHECK_DATA, config.check_data, out, **sets)
     return _summary(out, read, judged)
 
 
@@ -101,8 +103,8 @@ def _summary(out: Path, read: Metrics, judged: Metrics) -> str:
         f"{read['files']} files: {read['quarantined']} not usable, {judged['kept']} kept, "
         f"{judged['quarantined']} quarantined",
         *(f"  {name.removeprefix('broke_')}: {count}" for name, count in judged.items() if name.startswith("broke_")),
-        f"contact sheet: {out / 'contact_sheet.html'}",
+        f"report: {out / 'data_report' / 'report.html'}",
         f"kept pictures: {out / 'filter_faces' / 'kept'}",
-        f"data docs: {out / 'filter_faces' / 'data_docs' / 'index.html'}",
+        f"data docs: {out / 'check_data' / 'data_docs' / 'index.html'}",
     ]
     return "\n".join(lines)

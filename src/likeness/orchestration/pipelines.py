@@ -38,6 +38,19 @@ def _curation(photos: str, words: Mapping[str, str], **consent: str) -> tuple[No
         node("filter_faces", images="ingest.images", detections="detect_faces.detections", **consent),
         node("caption", kept="filter_faces.kept", **words),
         node("split", captioned="caption.captioned", detections="detect_faces.detections"),
+        node(
+            "data_report",
+            kept="filter_faces.kept",
+            quarantine="filter_faces.quarantine",
+            unread="ingest.quarantine",
+        ),
+        node(
+            "check_data",
+            images="ingest.images",
+            kept="filter_faces.kept",
+            captioned="caption.captioned",
+            **{part: f"split.{part}" for part in ("train", "references", "evaluation")},
+        ),
     )
 
 
@@ -45,7 +58,12 @@ def _preferences() -> tuple[Node, ...]:
     """The reward model and the held-out judge are one step used twice, on disjoint annotators and pairs."""
     preferences, encoder = "mine_preferences.preferences", "sources.encoder"
     return (
-        node("generate_candidates", train="split.train", base_model="sources.base_model"),
+        node(
+            "generate_candidates",
+            train="split.train",
+            base_model="sources.base_model",
+            data_docs="check_data.data_docs",  # nothing is drawn from data that break their contract
+        ),
         node(
             "mine_preferences",
             candidates="generate_candidates.candidates",
@@ -108,7 +126,7 @@ def _release() -> tuple[Node, ...]:
             samples="evaluate.samples",
             decision="gate.decision",
             registration="register.registration",
-            data_docs="filter_faces.data_docs",
+            data_docs="check_data.data_docs",
             quarantine="filter_faces.quarantine",
             undescribed="caption.quarantine",
         ),

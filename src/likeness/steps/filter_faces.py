@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,16 @@ from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import ConfigError, InputError
 from likeness.core.step import Metrics, StepSpec
 from likeness.data.consent import RECORD, RULE, Moment, Scope, read_ledger
-from likeness.data.contact_sheet import render_sheet
-from likeness.data.contract import COLUMNS, MEASURES, check_contract
 from likeness.data.detections import Measured, read_detections, read_embeddings
 from likeness.data.filters import FaceLimits, broken_rules
 from likeness.data.related import WAYS, relate
 from likeness.data.scorers.base import ways_to_columns
-from likeness.data.shards import iter_rows, read_rows, read_schema, row_count, with_reasons, write_shards
+from likeness.data.shards import iter_rows, read_schema, row_count, with_reasons, write_shards
 from likeness.data.where import check_columns, parse_where
 
 
 class FilterFacesConfig(FaceLimits):
-    """The limits, and how many pictures of each kind the contact sheet shows at most.
+    """The limits, and what else a picture has to meet.
 
     ``as_of``: the moment at which consent must hold, UTC; needed when a ledger is bound. ``consent_scope``: what each
     person must allow: any picture may end up on either side of the split. ``where``: an expression over all columns of
@@ -44,7 +41,6 @@ class FilterFacesConfig(FaceLimits):
     person_threshold: float | None = Field(default=None, gt=0, lt=1)
     as_of: Moment | None = None
     consent_scope: tuple[Scope, ...] = Field(default=("train", "evaluate"), min_length=1)
-    sheet_pictures: int = Field(default=200, ge=1)
     rows_per_shard: int = Field(default=1000, ge=1)
 
     @field_validator("where")
@@ -61,10 +57,8 @@ def filter_faces(
     consent: Path | None,
     kept: Path,
     quarantine: Path,
-    data_docs: Path,
-    contact_sheet: Path,
 ) -> Metrics:
-    """Keep the pictures within all limits, quarantine the others with reasons, and check the data contract.
+    """Keep the pictures within all limits, quarantine the others with reasons.
 
     With a consent ledger, pictures of people who do not allow their use are quarantined too, without their pixels.
     """
@@ -88,22 +82,8 @@ def filter_faces(
     write_shards(kept, progress, rows_per_shard=config.rows_per_shard, schema=schema)
     aside = _quarantined(images, measured, broken)
     write_shards(quarantine, aside, rows_per_shard=config.rows_per_shard, schema=with_reasons(schema))
-    contact_sheet.write_text(sheet(kept, quarantine, config.sheet_pictures), "utf-8")
-    expectations = check_contract(read_rows(kept, [*COLUMNS, *MEASURES]), config, data_docs)
-    metrics: Metrics = {"kept": total - len(broken), "quarantined": len(broken), "expectations": expectations}
+    metrics: Metrics = {"kept": total - len(broken), "quarantined": len(broken)}
     return metrics | {f"broke_{rule}": count for rule, count in sorted(rules.items())}
-
-
-def sheet(kept: Path, quarantine: Path, pictures: int, unread: list[dict[str, Any]] | None = None) -> str:
-    """Contact sheet of two shards folders and of files that could not be read at all."""
-    rules = Counter(rule for row in iter_rows(quarantine, ["rules"]) for rule in row["rules"])
-    return render_sheet(
-        islice(iter_rows(kept), pictures),
-        islice((row for row in iter_rows(quarantine) if row["image"] is not None), pictures),
-        (row_count(kept), row_count(quarantine)),
-        rules,
-        unread or (),
-    )
 
 
 def _objections(images: Path, consent: Path | None, config: FilterFacesConfig) -> dict[str, str]:
@@ -184,23 +164,18 @@ def _quarantined(images: Path, measured: Measured, broken: Mapping[str, Mapping[
     for row in iter_rows(images):
         if row["id"] in broken:
             found = broken[row["id"]]
-            # A face that may not be used is not copied once more, nor shown on the contact sheet.
+            # A face that may not be used is not copied once more, nor shown by the data report.
             withheld = dict.fromkeys(("image", "box", "keypoints")) if RULE in found else {}
             yield row | measured.of(row["id"]) | withheld | {"rules": list(found), "reasons": list(found.values())}
 
 
 SPEC = StepSpec(
     name="filter_faces",
-    version="5",
+    version="6",
     category="data",
     config=FilterFacesConfig,
     run=filter_faces,
     inputs={"images": ArtifactKind.SHARDS, "detections": ArtifactKind.TABLE, "consent": ArtifactKind.CONSENT},
-    outputs={
-        "kept": ArtifactKind.SHARDS,
-        "quarantine": ArtifactKind.SHARDS,
-        "data_docs": ArtifactKind.DOCS,
-        "contact_sheet": ArtifactKind.HTML,
-    },
+    outputs={"kept": ArtifactKind.SHARDS, "quarantine": ArtifactKind.SHARDS},
     optional=frozenset({"consent"}),
 )

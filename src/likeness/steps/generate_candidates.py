@@ -51,8 +51,13 @@ def shorten(caption: str, keep: float, seed: int) -> str:
     return ", ".join([first, *(phrase for phrase, stays in zip(phrases, kept, strict=True) if stays)])
 
 
-def generate_candidates(config: GenerateCandidatesConfig, train: Path, base_model: Path, candidates: Path) -> Metrics:
-    """Draw K pictures for each of a sample of training captions from the base model."""
+def generate_candidates(
+    config: GenerateCandidatesConfig, train: Path, base_model: Path, data_docs: Path | None, candidates: Path
+) -> Metrics:
+    """Draw K pictures for each of a sample of training captions from the base model.
+
+    ``data_docs`` are not read: binding them lets this, and all that follows, wait until the data passed their contract.
+    """
     from likeness.models.generator import load_pipeline
     from likeness.models.runtime import torch_session
 
@@ -100,8 +105,9 @@ SPEC = StepSpec(
     category="preferences",
     config=GenerateCandidatesConfig,
     run=generate_candidates,
-    inputs={"train": ArtifactKind.SHARDS, "base_model": ArtifactKind.MODEL},
+    inputs={"train": ArtifactKind.SHARDS, "base_model": ArtifactKind.MODEL, "data_docs": ArtifactKind.DOCS},
     outputs={"candidates": ArtifactKind.SHARDS},
+    optional=frozenset({"data_docs"}),
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
     resumable=True,
 )

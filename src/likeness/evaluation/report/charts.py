@@ -78,6 +78,28 @@ def difference_bar(low: float, value: float, high: float, direction: str) -> str
     )
 
 
+def histogram(title: str, ends: tuple[float, float], bars: Mapping[str, Sequence[int]]) -> str:
+    """Bars of the same bins over each other, one kind a CSS class; heights are shares of the tallest bin."""
+    top = max((count for kind in bars.values() for count in kind), default=0) or 1
+    shapes = []
+    for kind, found in bars.items():
+        wide = (_WIDTH - 16) / max(len(found), 1)
+        for i, count in enumerate(found):
+            high = count / top * (_HEIGHT - _BOTTOM - _TOP)
+            if count:
+                shapes.append(
+                    f'<rect x="{8 + i * wide:.1f}" y="{_HEIGHT - _BOTTOM - high:.1f}" width="{wide - 1:.1f}" '
+                    f'height="{high:.1f}" class="{escape(kind)}"/>'
+                )
+    low, high_end = (f"{end:.4g}" for end in ends)
+    return (
+        f'<figure class="chart"><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'role="img" aria-label="distribution of {escape(title)}">{"".join(shapes)}'
+        f'<text x="8" y="{_HEIGHT - 5}">{low}</text>'
+        f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 5}" text-anchor="end">{high_end}</text></svg></figure>'
+    )
+
+
 def counts(values: Mapping[str, int]) -> str:
     """Horizontal bars, largest first."""
     top = max(values.values(), default=1) or 1

@@ -54,6 +54,12 @@ line.flat,circle.flat{stroke:var(--soft);fill:var(--soft)}.bar line{stroke-width
 .count i{height:.6rem;border-radius:4px;background:var(--blue)}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1.4rem}
 iframe{width:100%;height:26rem;border:1px solid var(--line);border-radius:8px;background:#fff}
+.sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:.7rem}
+.sheet figure{border:1px solid var(--line);border-radius:10px;overflow:hidden;border-top:3px solid var(--tone)}
+.sheet img{width:100%;height:9rem;object-fit:contain;border-radius:0;background:#8881}
+.sheet figcaption{padding:.4rem .55rem .55rem;overflow-wrap:anywhere;font-size:.8rem}
+.kept{--tone:var(--good)}.aside{--tone:var(--bad)}
+rect.kept{fill:var(--good);opacity:.75}rect.aside{fill:var(--bad);opacity:.55}
 .slide{position:relative;width:192px;--x:50%}.slide img{width:192px;height:192px}
 .slide img+img{position:absolute;top:0;left:0;clip-path:inset(0 0 0 var(--x))}.slide input{width:100%;margin:.3rem 0}
 .slide i{position:absolute;top:0;left:var(--x);height:192px;width:2px;background:#fff;mix-blend-mode:difference}
