@@ -59,8 +59,8 @@ def write_sources(folder: Path, rows: int) -> None:
         "det_score": np.full(rows, 0.9, np.float32),
         **{name: rng.normal(0, 10, rows).clip(-30, 30).astype(np.float32) for name in ("yaw", "pitch", "roll")},
         "blur": (50 + rng.exponential(100, rows)).astype(np.float32),
-        "box": _lists(np.tile(np.float32([100, 100, 300, 300]), rows), 4),
-        "keypoints": _lists(np.tile(np.float32([150] * 10), rows), 10),
+        "box": _lists(np.tile(np.array([100, 100, 300, 300], np.float32), rows), 4),
+        "keypoints": _lists(np.full(10 * rows, 150, np.float32), 10),
         "embedding": _lists(embeddings, _EMBEDDING),
     }
     (folder / "detections").mkdir()

@@ -131,8 +131,10 @@ def _balance(train: Path, contract: Contract) -> pd.DataFrame:
     known = read_schema(train).names
     rows: list[dict[str, Any]] = []
     for column in contract.max_share:
-        values = read_table(train, [column])[column].drop_null() if column in known else []
-        counts = {} if not len(values) else {one["values"]: one["counts"] for one in values.value_counts().to_pylist()}
+        if column not in known:
+            continue
+        values = read_table(train, [column])[column].drop_null()
+        counts = {one["values"]: one["counts"] for one in values.value_counts().to_pylist()}
         ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
         rows += [
             {"value": f"{column} {value}", "pictures": count, f"share of {column}": count / len(values)}
