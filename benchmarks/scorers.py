@@ -39,8 +39,8 @@ MODULES = ("detection", "recognition", "landmark_3d_68", "genderage")
 CAT = "scikit-image-chelsea.png"  # no person
 MEASURED = ("exposure", "quality", "occlusion", "expression", "attributes", "text_overlay")
 Array = np.ndarray
-_OF_SHOPS = ("SALE", "today", "only", "www.example.com", "Copyright", "2024", "best", "moments", "photo", "by", "studio")
-WORDS = (*_OF_SHOPS, "subscribe", "summer", "collection")
+_SHOP = ("SALE", "today", "only", "www.example.com", "Copyright", "2024", "best", "moments", "photo", "by", "studio")
+WORDS = (*_SHOP, "subscribe", "summer", "collection")
 LETTERING = {"caption": 0.05, "title": 0.1, "corner": 0.028, "watermark": 0.08, "boxed": 0.045, "outlined": 0.07}
 
 
