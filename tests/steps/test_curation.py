@@ -51,6 +51,10 @@ class Run:
         return read_rows(self.root / path)
 
 
+SETS = {name: f"split/{name}" for name in ("train", "references", "evaluation")}
+SETS |= {"images": "ingest/images", "kept": "filter_faces/kept", "captioned": "caption/captioned"}
+
+
 def curated(root: Path) -> Run:
     run = Run(root, {})
     run.step(RENDER, {}, persons=3, images_per_person=9, bad_of_each=1)
@@ -60,6 +64,9 @@ def curated(root: Path) -> Run:
     run.step(FILTER, inputs, **LIMITS)
     run.step(CAPTION, {"kept": root / "filter_faces/kept"}, batch=5)
     run.step(SPLIT, {"captioned": root / "caption/captioned"}, references_per_subject=3, evaluation_per_subject=2)
+    run.step(CHECK, {name: root / path for name, path in SETS.items()})
+    inputs = {port: root / "filter_faces" / port for port in ("kept", "quarantine")}
+    run.step(REPORT, inputs | {"unread": root / "ingest/quarantine"})
     return run
 
 
@@ -158,21 +165,13 @@ def test_planted_bad_pictures_end_in_quarantine_with_pixels_and_reasons(run: Run
 
 
 def test_the_report_and_the_docs_of_the_contract_show_what_happened(run: Run) -> None:
-    inputs = {port: run.root / "filter_faces" / port for port in ("kept", "quarantine")}
-    run.step(REPORT, inputs | {"unread": run.root / "ingest/quarantine"})
     page = (run.root / "data_report/report.html").read_text("utf-8")
     for expected in ("bad/no_face-0.png", "0 faces found", "bad/truncated-0.png", "face luminance"):
         assert expected in page
     assert not re.search(r'(src|href)="(?!data:)', page)
-    parts = {name: run.root / f"split/{name}" for name in ("train", "references", "evaluation")}
-    sets = {"images": "ingest/images", "kept": "filter_faces/kept", "captioned": "caption/captioned"}
-    run.step(CHECK, parts | {name: run.root / path for name, path in sets.items()})
-    assert run.metrics["check_data"]["sets"] == 6
-    assert {page.stem for page in (run.root / "check_data/data_docs/expectations").glob("*.html")} == {
-        *parts,
-        *sets,
-        "balance",
-    }
+    assert run.metrics["check_data"]["sets"] == len(SETS)
+    pages = {page.stem for page in (run.root / "check_data/data_docs/expectations").glob("*.html")}
+    assert pages == {*SETS, "balance"}
 
 
 def test_no_person_is_on_both_sides_and_pictures_are_not_shared(run: Run) -> None:
