@@ -69,7 +69,7 @@ def add(
     from likeness.registration.register import register
     from likeness.registration.registry import Registry
 
-    forced = _forced(force, by, reason)
+    forced = reason if force else None
     done = register(Registry.open(store), name, lora, decision, {}, channel=channel, by=by, forced=forced)
     typer.echo(f"{name} version {done.version} is live in {channel}")
 
@@ -87,8 +87,7 @@ def promote(
     """Point a channel at a version."""
     from likeness.registration.registry import Registry
 
-    forced = _forced(force, by, reason)
-    move = Registry.open(store).promote(model, version, channel, by, forced=forced)
+    move = Registry.open(store).promote(model, version, channel, by, forced=reason if force else None)
     typer.echo(f"{model} version {move.version} is live in {channel}")
 
 
@@ -204,11 +203,3 @@ def audit(
     opened = Registry.open(store)
     opened.state()
     typer.echo(audit_text(opened.log.entries[-last:], opened.log.head))
-
-
-def _forced(force: bool, by: str, reason: str) -> str | None:
-    from likeness.core.errors import ConfigError
-
-    if force and (by == BY or not reason.strip()):
-        raise ConfigError("--force needs a named person and a reason", remedy="add --by NAME --reason TEXT")
-    return reason if force else None

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from forked import in_child
 from likeness.cli import app
-from likeness.core.errors import GateRefusedError, InputError, StorageError
+from likeness.core.errors import ConfigError, GateRefusedError, InputError, StorageError
 from likeness.registration.backends import MissingObjectError
 from likeness.registration.collect import collect, discard
 from likeness.registration.register import CollectedError, register
@@ -87,15 +87,16 @@ def test_a_refused_model_goes_live_only_by_a_named_person_with_a_reason(registry
     lora, decision = planted(tmp_path / "bad", b"bad", passed=False)
     with pytest.raises(GateRefusedError, match="identity"):
         register(registry, "m", lora, decision, {})
+    for by, reason in (("pipeline", "the demo is on Monday"), ("unnamed", "it is good"), (" ", "so"), ("ada", " ")):
+        with pytest.raises(ConfigError, match="named person and a reason"):
+            register(registry, "m", lora, decision, {}, by=by, forced=reason)
+        with pytest.raises(ConfigError, match="named person and a reason"):
+            registry.promote("m", good.version, "candidate", by, forced=reason)
     register(registry, "m", lora, decision, {}, channel="candidate", by="ada", forced="the demo is on Monday")
     with pytest.raises(GateRefusedError, match="the gate refused m version 2"):
         registry.promote("m", 2, "production", "ada")
     registry.promote("m", 2, "production", "ada", forced="and it went well")
     registry.rollback("m", "production", "bob")
-    forced = [
-        (e.by, e.event.reason) for e in Registry.open(str(registry)).log.entries if getattr(e.event, "forced", False)
-    ]
-    assert forced == []  # nothing is read before it is asked for
     fresh = Registry.open(str(registry))
     fresh.state()
     forced = [(e.by, e.event.reason) for e in fresh.log.entries if getattr(e.event, "forced", False)]
@@ -246,6 +247,8 @@ def test_the_commands(address: str, tmp_path: Path) -> None:
     assert "version 1 by ada" in said("history", "m", "--channel", "staging")
     assert "version 1 is live in production again" in said("rollback", "m", "--by", "ada", "--reason", "worse")
     refused = run.invoke(app, ["registry", "add", "m", str(lora), str(decision), "--force", "--store", address])
+    assert "named person and a reason" in str(refused.exception)
+    refused = run.invoke(app, ["registry", "promote", "m", "1", "--force", "--by", "ada", "--store", address])
     assert "named person and a reason" in str(refused.exception)
     said("add", "m", lora, decision, "--force", "--by", "ada", "--reason", "for the demo")
     assert "FORCED by ada: for the demo" in said("history", "m")

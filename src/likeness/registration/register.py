@@ -14,10 +14,14 @@ from likeness.registration.card import CARD, model_card
 from likeness.registration.decision import DECISION, Decision, read_decision, require_about, require_passed
 from likeness.registration.events import Event, Registered
 from likeness.registration.manifest import make_manifest
-from likeness.registration.registry import DEFAULT_CHANNEL, Registry, RegistryConflictError
+from likeness.registration.registry import (
+    DEFAULT_CHANNEL,
+    PIPELINE,
+    Registry,
+    RegistryConflictError,
+    require_answer,
+)
 from likeness.registration.state import State, Version
-
-PIPELINE = "pipeline"
 
 
 class CollectedError(LikenessError):
@@ -70,9 +74,11 @@ def register(
 
     Raises:
         GateRefusedError: the decision is missing, tampered with, about another model, or, unless forced, not passed.
+        ConfigError: it is forced without a named person, or for an empty reason.
         BlockedError: exactly these weights were taken out of use.
         RegistryConflictError: another version went live since this call began; it is named.
     """
+    require_answer(by, forced)
     decision = read_decision(decision_folder)
     if forced is None:
         require_passed(decision, candidate)

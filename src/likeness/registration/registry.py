@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from likeness.core.errors import GateRefusedError, InputError, LikenessError
+from likeness.core.errors import ConfigError, GateRefusedError, InputError, LikenessError
 from likeness.core.io import atomic_output, canonical_json, digest_bytes, digest_file
 from likeness.registration.backends import Backend, MissingObjectError, open_backend, require_conditional_writes
 from likeness.registration.events import Blocked, Event, Promoted, Signed
@@ -27,6 +27,8 @@ ABOUT = "registry.json"
 OBJECTS = "objects/sha256/"
 MANIFEST = "manifest.json"
 DEFAULT_CHANNEL = "production"
+PIPELINE, UNNAMED = "pipeline", "unnamed"  # who the log names where no person is
+NOBODY = ("", PIPELINE, UNNAMED)
 _ABOUT = canonical_json({"schema": SCHEMA}).encode()
 _OLD = ("versions/", "latest/")
 _READINGS = 3  # a byte may flip on its way
@@ -212,14 +214,16 @@ class Registry:
 
         Raises:
             GateRefusedError: its gate refused the version, and no reason to force it is given.
+            ConfigError: it is forced without a named person, or for an empty reason.
             BlockedError: the version is out of use.
             RegistryConflictError: another version went live in between; it is named.
         """
+        require_answer(by, forced)
         expected = len(self.state().history(model, channel)) if seen is None else seen
 
         def decide(state: State) -> Event | None:
             version = state.version(model, number).require_usable()
-            if not version.passed and not forced:
+            if not version.passed and forced is None:
                 raise GateRefusedError(
                     f"the gate refused {version}",
                     remedy="train a better one; or, answering for it, force it with a name and a reason",
@@ -291,6 +295,12 @@ class Registry:
                     self.fetch(digest, Path(scratch) / "object")
                 except (TamperedError, MissingObjectError):
                     yield name
+
+
+def require_answer(by: str, forced: str | None) -> None:
+    """Raises ConfigError unless a forced promotion, if it is one, has a reason and somebody who answers for it."""
+    if forced is not None and (not forced.strip() or by.strip() in NOBODY):
+        raise ConfigError("forcing needs a named person and a reason", remedy="add --by NAME --reason TEXT")
 
 
 def live_before(moves: tuple[Move, ...]) -> list[int]:
