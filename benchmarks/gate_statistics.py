@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from likeness.core.io import write_text
 from likeness.evaluation.gate import Ask, judge, settled
 from likeness.evaluation.looks import Look
 from likeness.evaluation.rules import Demand, Rule
@@ -173,8 +174,7 @@ def main() -> None:
     }
     text = json.dumps(figures, indent=2) + "\n"
     if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text, "utf-8")
+        write_text(asked.out, text)
     print(text)
 
 

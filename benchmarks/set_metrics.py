@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from likeness.core.io import write_text
 from likeness.evaluation.distances import Moments, cmmd, frechet, frechet_of_moments, kid
 from likeness.evaluation.statistics import Array
 
@@ -135,8 +136,7 @@ def main() -> None:
     figures = compare(*fidelity(asked.root / "package"), asked.pairs)
     text = json.dumps(figures, indent=2) + "\n"
     if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text, "utf-8")
+        write_text(asked.out, text)
     print(text)
 
 

@@ -188,11 +188,11 @@ def retrain(
 @app.command()
 def curate(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs, Parquet or tars, or a pin.", readable=False)],
-    out: Annotated[Path, typer.Argument(help="Folder to write shards, quarantine and contact sheet to.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write shards, quarantine and data report to.")],
     pack: Annotated[Path | None, typer.Option(help="Face pack, ROOT/models/NAME; the built one by default.")] = None,
     params: Annotated[Path | None, typer.Option(help="YAML file with sections ingest, detect_faces, …")] = None,
 ) -> None:
-    """Curate a folder of photographs: kept and quarantined faces, with reasons and a contact sheet."""
+    """Curate a folder of photographs: kept and quarantined faces, with reasons and a data report."""
     from likeness.core.config import load_yaml, parse_config
     from likeness.orchestration.curate import DEFAULT_PACK, CurateConfig
     from likeness.orchestration.curate import curate as run_curation

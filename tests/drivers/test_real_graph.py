@@ -12,20 +12,12 @@ import yaml
 
 from drivers.driving import digests, run_by_hand, run_dvc, run_here, run_kfp, run_prefect
 from likeness.core.pipeline import SOURCES, Pipeline
+from likeness.orchestration.catalogue import STEPS
 from likeness.orchestration.pipelines import load_pipeline
 from likeness.orchestration.plan import Plan, make_plan
 
 REPOSITORY = Path(__file__).parents[2]
-CURATION = (
-    "render_portraits",
-    "ingest",
-    "detect_faces",
-    "filter_faces",
-    "caption",
-    "split",
-    "data_report",
-    "check_data",
-)
+CURATION = STEPS[: STEPS.index("generate_candidates")]
 PARAMS = REPOSITORY / "profiles" / "tiny" / "params.yaml"
 
 
