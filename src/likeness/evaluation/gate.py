@@ -18,7 +18,7 @@ from likeness.evaluation.distances import SetEstimate
 from likeness.evaluation.looks import Budget, Look
 from likeness.evaluation.rules import Rule
 from likeness.evaluation.scores import PHOTOS, Scores
-from likeness.evaluation.statistics import Array, Estimate, Interval, Method, Student, estimate, holm
+from likeness.evaluation.statistics import Array, Bootstrap, Interval, Method, Student, estimate, holm
 
 CANDIDATE, BASE, INCUMBENT = "candidate", "base", "incumbent"
 POWER = 0.8  # of the true gain that a reason calls detectable
@@ -56,7 +56,7 @@ class Ask:
         own = self.budget.level if self.budget and rule.comparison == "superiority" else rule.level
         return self.look.share(own)
 
-    def estimate(self, values: Array, metric: str, level: float) -> Estimate:
+    def estimate(self, values: Array, metric: str, level: float) -> Bootstrap | Student:
         """By ``method``, or by Student's t where so small a tail holds too few resamples."""
         method = self.method if level * self.resamples >= _TAIL else "student"
         return estimate(values, seed=derive_seed(self.seed, metric), resamples=self.resamples, method=method)
@@ -68,7 +68,7 @@ class _Test:
 
     rule: Rule
     part: str
-    sample: Estimate
+    sample: Bootstrap | Student | SetEstimate
     bounds: tuple[float, float]
     level: float
     candidate: float
@@ -204,7 +204,7 @@ def _detectable(test: _Test, level: float) -> float | None:
     """The true value that this gate would have let pass with ``POWER``, of rules that ask for a difference."""
     from scipy.special import ndtri
 
-    if test.rule.comparison not in ("superiority", "non_inferiority") or not hasattr(test.sample, "values"):
+    if test.rule.comparison not in ("superiority", "non_inferiority") or isinstance(test.sample, SetEstimate):
         return None
     return test.bounds[0] + float(ndtri(1 - level) + ndtri(POWER)) * Student(test.sample.values).error
 

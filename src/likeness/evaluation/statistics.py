@@ -7,7 +7,7 @@ Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +29,6 @@ class Interval:
 
     def record(self) -> dict[str, float | int]:
         return {"mean": self.value, "ci_low": self.low, "ci_high": self.high, "n": self.n}
-
-
-class Estimate(Protocol):
-    """A figure with its sampling error."""
-
-    @property
-    def value(self) -> float: ...
-
-    def interval(self, confidence: float = 0.95) -> Interval: ...
-
-    def p_above(self, threshold: float) -> float:
-        """One-sided p-value of 'it is not above ``threshold``'."""
 
 
 @dataclass(frozen=True)
