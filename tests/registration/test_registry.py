@@ -132,10 +132,10 @@ def test_a_registration_in_flight_does_not_lose_its_files_to_a_collection(
         collect(Registry.open(str(registry)), "gc", delete=True)
         return real_log_append(by, decide, at)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(registry.log, "append", decide_twice)
-    with pytest.raises(CollectedError, match="register it again"):
-        register(registry, "m", lora, decision, {})
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:  # an undo of all would take the server's address away too
+        patched.setattr(registry.log, "append", decide_twice)
+        with pytest.raises(CollectedError, match="register it again"):
+            register(registry, "m", lora, decision, {})
     fresh = Registry.open(str(registry))
     assert register(fresh, "m", lora, decision, {}).version == 1
     assert list(fresh.problems()) == []
