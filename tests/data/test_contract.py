@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from likeness.core.errors import DataContractError
+from likeness.core.errors import ConfigError, DataContractError
 from likeness.core.io import digest_path
 from likeness.core.step import Metrics, execute
 from likeness.data.drift import profile, read_profiles, stability_index
@@ -118,6 +118,14 @@ def test_own_ranges_hold_for_what_the_filter_kept_and_not_before(tmp_path: Path)
     with pytest.raises(DataContractError) as caught:
         check(tmp_path, sets, ranges={"face_px": (24, None)})
     assert caught.value.problem.splitlines()[1:] == ["  kept: face_px: column_values_to_be_between: 1.png"]
+
+
+@pytest.mark.parametrize("misspelt", [{"ranges": {"face_pxs": (24, None)}}, {"max_share": {"persn": 0.5}}])
+def test_a_limit_on_a_column_that_is_not_there_holds_for_nothing_and_is_refused(
+    tmp_path: Path, misspelt: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean '(face_px|person)'"):
+        check(tmp_path, good(), **misspelt)
 
 
 def test_one_person_may_not_be_most_of_what_is_learnt(tmp_path: Path) -> None:

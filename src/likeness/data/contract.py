@@ -7,7 +7,7 @@ a version before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from likeness.core.config import Config
+from likeness.core.errors import ConfigError, did_you_mean
 from likeness.data.captions import TOKEN
 from likeness.data.drift import Profile, drift_rows
 from likeness.data.expectations import Suite
@@ -74,7 +75,15 @@ class Material:
 
 
 def suites(material: Material, contract: Contract) -> Iterator[Suite]:
-    """All suites, in the order of the graph; those about the whole come last."""
+    """All suites, in the order of the graph; those about the whole come last.
+
+    Raises:
+        ConfigError: a range is of a column that no set has, or a largest share of one that the training set has not.
+    """
+    known = {column for folder in material.sets.values() for column in read_schema(folder).names}
+    _require(contract.ranges, known, "no set has a")
+    if "train" in material.sets:
+        _require(contract.max_share, set(read_schema(material.sets["train"]).names), "the training set has no")
     people = _people(material.sets.get("train"))
     for name, folder in material.sets.items():
         yield _set_suite(name, folder, contract, people if name in ("references", "evaluation") else ())
@@ -85,6 +94,12 @@ def suites(material: Material, contract: Contract) -> Iterator[Suite]:
         limit = contract.max_drift
         rows = drift_rows(material.before, material.profiles, contract.drift_values)
         yield Suite("drift", "column", lambda: _frame(rows), lambda: _stays_below(limit))
+
+
+def _require(columns: Iterable[str], known: set[str], who: str) -> None:
+    for column in columns:
+        if column not in known:
+            raise ConfigError(f"{who} column '{column}'", remedy=did_you_mean(column, sorted(known)))
 
 
 def _set_suite(name: str, folder: Path, contract: Contract, strangers: Sequence[str]) -> Suite:
@@ -128,11 +143,8 @@ def _people(train: Path | None) -> list[str]:
 
 def _balance(train: Path, contract: Contract) -> pd.DataFrame:
     """A row for each value of each column that has a largest share."""
-    known = read_schema(train).names
     rows: list[dict[str, Any]] = []
     for column in contract.max_share:
-        if column not in known:
-            continue
         values = read_table(train, [column])[column].drop_null()
         counts = {one["values"]: one["counts"] for one in values.value_counts().to_pylist()}
         ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))

@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from likeness.data.consent import RULE
 from likeness.data.near_duplicates import near_duplicates
+from likeness.data.related import CLUSTER, GROUP
 from likeness.data.shards import read_picked, read_schema, read_table
 
 Row = Mapping[str, Any]
 Place = tuple[bool, int]  # whether it is kept, and its row number there
-CLUSTER, GROUP = "person_cluster", "near_duplicate_group"
 _BINS = 24
 
 
@@ -72,8 +72,8 @@ class Survey:
 
     def near_duplicates(self, distance: int) -> list[list[Place]]:
         """Groups of pictures that look alike, the largest first: those of filter_faces, else by hashes this near."""
-        if GROUP in read_schema(self.kept).names:
-            return self._groups(GROUP, lambda group: group is not None)
+        if GROUP.name in read_schema(self.kept).names:
+            return self._groups(GROUP.name, lambda group: group is not None)
         places = list(self.shown)
         hashes = {kept: self.column("phash", kept=kept) for kept in (True, False)}
         first = near_duplicates([hashes[kept][row] for kept, row in places], distance).tolist()
@@ -84,9 +84,9 @@ class Survey:
 
     def clusters(self) -> list[list[Place]]:
         """Pictures by the person that filter_faces found on them, most first; none when it did not look."""
-        if CLUSTER not in read_schema(self.kept).names:
+        if CLUSTER.name not in read_schema(self.kept).names:
             return []
-        return self._groups(CLUSTER, lambda cluster: cluster is not None)
+        return self._groups(CLUSTER.name, lambda cluster: cluster is not None)
 
     def _groups(self, column: str, counts: Callable[[Any], bool]) -> list[list[Place]]:
         found: dict[Any, list[Place]] = {}
@@ -107,7 +107,7 @@ class Survey:
     def histograms(self) -> list[Histogram]:
         """Of every numeric column that has two values or more, in the order of the columns."""
         names = [f.name for f in read_schema(self.kept) if pa.types.is_floating(f.type) or pa.types.is_integer(f.type)]
-        found = (self._histogram(name) for name in names if name != CLUSTER)
+        found = (self._histogram(name) for name in names if name != CLUSTER.name)
         return [one for one in found if one is not None]
 
     def _histogram(self, name: str) -> Histogram | None:
