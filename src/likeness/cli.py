@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from likeness.core.errors import ConfigError, LikenessError
+from likeness.core.errors import ConfigError, LikenessError, UnknownNameError, did_you_mean
 from likeness.registry_cli import registry
 
 QUIET = {
@@ -364,14 +364,17 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Only this one, with
     from likeness.training.plan import RECIPES
 
     if name is not None:
-        found = name in set(PREFERENCE_RECIPES)
-        text = preference_recipe_text(PREFERENCE_RECIPES.get(name)) if found else recipe_text(RECIPES.get(name))
+        known = {*RECIPES, *PREFERENCE_RECIPES}
+        if name not in known:
+            raise UnknownNameError(f"there is no recipe '{name}'", remedy=did_you_mean(name, sorted(known)))
+        mined = name in set(PREFERENCE_RECIPES)
+        text = preference_recipe_text(PREFERENCE_RECIPES.get(name)) if mined else recipe_text(RECIPES.get(name))
         typer.echo(text, nl=False)
         return
     for recipe in map(RECIPES.get, RECIPES):
         typer.echo(f"{recipe.name:24} {recipe.paper.arxiv if recipe.paper else '':12} {recipe.summary}")
-    for mined in map(PREFERENCE_RECIPES.get, PREFERENCE_RECIPES):
-        typer.echo(f"{mined.name:24} {mined.paper.arxiv:12} {mined.summary}")
+    for source in map(PREFERENCE_RECIPES.get, PREFERENCE_RECIPES):
+        typer.echo(f"{source.name:24} {source.paper.arxiv:12} {source.summary}")
 
 
 @app.command()

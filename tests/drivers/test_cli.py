@@ -55,6 +55,7 @@ def replaced(old: str, new: str) -> list[str]:
         ([*GATHER, "--config", '{"kepe": 0.6}'], "did you mean 'keep'"),
         (GATHER[:4], "--bind images=PATH"),
         (["recipes", "rfl"], "did you mean 'refl'"),
+        (["recipes", "harmonic"], "did you mean 'harmonic_labels'"),
         (["run-pipeline", "--driver", "airflow"], "use one of: dvc"),
         (["run-pipeline", "--profile", "portrait"], "did you mean 'portraits'"),
         (["show", "decision", "--root", "never"], "never/gate/decision"),

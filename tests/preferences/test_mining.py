@@ -20,11 +20,12 @@ from likeness.core.errors import ConfigError, InputError
 from likeness.core.io import digest_path
 from likeness.core.step import execute
 from likeness.data.shards import read_rows, write_shards
+from likeness.evaluation.distances import vendi_score
 from likeness.models.embedded.portraits import Portrait
 from likeness.models.encoders import DualEncoder
 from likeness.preferences.annotators import TASTE
 from likeness.preferences.attributes import SHARPNESS, to_tensor
-from likeness.preferences.mining.distributional import DistributionalConfig, construct, frechet, vendi, worth
+from likeness.preferences.mining.distributional import DistributionalConfig, construct, frechet, worth
 from likeness.preferences.mining.distributional import mine as mine_sets
 from likeness.preferences.mining.gallery import GalleryConfig, order
 from likeness.preferences.mining.gallery import mine as mine_gallery
@@ -233,9 +234,9 @@ def test_a_tool_that_is_none_is_named(bed: Bed) -> None:
 
 
 def test_vendi_counts_what_differs_and_frechet_is_of_two_normals() -> None:
-    assert vendi(np.eye(5)) == pytest.approx(5)
-    assert vendi(np.tile(np.eye(5)[:1], (4, 1))) == pytest.approx(1)
-    assert vendi(np.repeat(np.eye(3), 4, axis=0)) == pytest.approx(3)
+    assert vendi_score(np.eye(5)) == pytest.approx(5)
+    assert vendi_score(np.tile(np.eye(5)[:1], (4, 1))) == pytest.approx(1)
+    assert vendi_score(np.repeat(np.eye(3), 4, axis=0)) == pytest.approx(3)
     points = np.random.default_rng(0).standard_normal((300, 4))
     assert frechet(points, points) == pytest.approx(0, abs=1e-9)
     assert frechet(points, points + 2) == pytest.approx(4 * 4)
@@ -258,7 +259,7 @@ def test_a_set_of_means_is_the_better_of_each_pair_and_no_set_is_worse_than_its_
     unit = points / np.linalg.norm(points, axis=1, keepdims=True)
 
     def spread(rows: np.ndarray) -> float:
-        return vendi(unit[rows])
+        return vendi_score(unit[rows])
 
     built = construct(drawn, spread, 4)
     assert np.array_equal(np.sort(built, axis=1), drawn)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from likeness.core.errors import InputError
 from likeness.core.step import execute
+from likeness.preferences.annotators import AnnotatorsConfig
+from likeness.preferences.distortions import DistortionConfig
 from likeness.preferences.features import encode_pairs
 from likeness.preferences.mining.harmonic_labels import HarmonicLabelsConfig, harmonic, labels, temperature_of
 from likeness.preferences.mining.reward_gap import RewardGapConfig, frontier_pairs, gap_pairs
@@ -21,7 +23,7 @@ from likeness.preferences.mining.self_labels import SelfLabelsConfig, consistenc
 from likeness.preferences.mining.self_labels import mine as mine_self
 from likeness.preferences.pairs import read_preferences
 from likeness.preferences.scored import score
-from likeness.preferences.sources import Material
+from likeness.preferences.sources import SOURCES, Material
 from likeness.preferences.treatments.base import TREATMENTS, treat
 from likeness.rewards.loss import bradley_terry_loss
 from likeness.rewards.pair_features import PairFeatures
@@ -180,6 +182,10 @@ def test_a_reward_whose_port_is_not_bound_says_which(material: Material) -> None
         mine_gap(RewardGapConfig(), material)
     with pytest.raises(InputError, match="reads 'reward'"):
         mine_self(SelfLabelsConfig(), material)
+    with pytest.raises(InputError, match="'simulated_annotators' reads 'oracle'"):
+        SOURCES.get("simulated_annotators").mine(AnnotatorsConfig(), replace(material, oracle=None))
+    with pytest.raises(InputError, match="'distorted_structure' reads 'train'"):
+        SOURCES.get("distorted_structure").mine(DistortionConfig(), replace(material, train=None))
     assert HarmonicLabelsConfig().temperature is None
 
 

@@ -115,7 +115,7 @@ def test_people_are_the_clusters_of_the_filter(page: tuple[str, Metrics]) -> Non
     people = part(page[0], "People, as the recogniser tells them apart")
     even = [one for one in [*KEPT, *ASIDE[:6]] if one["person_cluster"] == 0]
     odd = [one for one in [*KEPT, *ASIDE[:6]] if one["person_cluster"] == 1]
-    assert re.findall(r"<h3>(\d+) pictures", people) == [str(len(even)), str(len(odd))]
+    assert re.findall(r"<h3>(\d+) pictures, person (\d)", people) == [(str(len(even)), "0"), (str(len(odd)), "1")]
     assert page[1]["people"] == 2
 
 

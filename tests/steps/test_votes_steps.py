@@ -70,14 +70,12 @@ def votes(folder: Path, better: str = "red") -> Path:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("votes")
     write_shards(root / "candidates", [{"image": picture(0), "prompt": "p", "group": 0}])
-    write_shards(root / "train", [{"image": picture(0)}])
-    (root / "oracle").mkdir()
     votes(root / "votes")
     return root
 
 
 def mined(root: Path, folder: Path, out: Path, **settings: object) -> dict:
-    inputs = {name: root / name for name in ("candidates", "train", "oracle")} | {"votes": folder}
+    inputs = {"candidates": root / "candidates", "votes": folder}  # people's votes need nobody else's models
     config = parse_config(MinePreferencesConfig, {"threads": 1, "sources": {"votes": settings}}, "test")
     return execute(mine_preferences.SPEC, config, inputs, {"preferences": out})
 
@@ -165,7 +163,7 @@ def test_bad_rows_are_counted_and_stored_with_their_reasons(root: Path, tmp_path
 
 
 def test_votes_without_their_folder_or_outside_the_contract_leave_nothing(root: Path, tmp_path: Path) -> None:
-    inputs = {name: root / name for name in ("candidates", "train", "oracle")}
+    inputs = {"candidates": root / "candidates"}
     config = MinePreferencesConfig(threads=1, sources={"votes": {}})
     with pytest.raises(InputError, match="bind votes=PATH"):
         execute(mine_preferences.SPEC, config, inputs, {"preferences": tmp_path / "out"})

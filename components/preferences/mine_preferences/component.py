@@ -6,11 +6,11 @@ from kfp import dsl
 @dsl.component(base_image="likeness:0.1.0", install_kfp_package=False)
 def mine_preferences(
     candidates: dsl.Input[dsl.Dataset],
-    train: dsl.Input[dsl.Dataset],
-    oracle: dsl.Input[dsl.Model],
     preferences: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    train: dsl.Input[dsl.Dataset] = None,
+    oracle: dsl.Input[dsl.Model] = None,
     votes: dsl.Input[dsl.Dataset] = None,
     references: dsl.Input[dsl.Dataset] = None,
     encoder: dsl.Input[dsl.Model] = None,

@@ -57,16 +57,20 @@ class Moments:
 
 
 def frechet_of_moments(a: Moments, b: Moments) -> float:
-    """Frechet distance of two normal distributions: |mean difference|^2 + tr(A + B - 2 (A B)^(1/2)).
+    """Frechet distance of the normal distributions with these moments."""
+    return frechet_of_normals((a.mean, a.covariance), (b.mean, b.covariance))
+
+
+def frechet_of_normals(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
+    """Of means (D,) and covariances A, B (D, D): |mean difference|^2 + tr(A + B - 2 (A B)^(1/2)).
 
     The trace of the root is that of the symmetric A^(1/2) B A^(1/2): real eigenvalues by construction, where the root
     of the product A B itself gains imaginary parts once a covariance is singular.
     """
-    values, vectors = np.linalg.eigh(a.covariance)
+    values, vectors = np.linalg.eigh(a[1])
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    inner = np.clip(np.linalg.eigvalsh(root @ b.covariance @ root), 0, None)
-    traces = np.trace(a.covariance) + np.trace(b.covariance)
-    return float(((a.mean - b.mean) ** 2).sum() + traces - 2 * np.sqrt(inner).sum())
+    inner = np.clip(np.linalg.eigvalsh(root @ b[1] @ root), 0, None)
+    return float(((a[0] - b[0]) ** 2).sum() + np.trace(a[1]) + np.trace(b[1]) - 2 * np.sqrt(inner).sum())
 
 
 @dataclass(frozen=True)
@@ -145,22 +149,23 @@ def cmmd(a: Array, b: Array, *, seed: int, replicates: int = 200) -> SetEstimate
 
 
 def vendi(features: Array, *, seed: int, replicates: int = 200) -> SetEstimate:
+    """:func:`vendi_score` of ``features`` (N, D), L2-normalised."""
+    features = np.asarray(features, dtype=np.float64)
+    return by_counts(features, features[:1], lambda counts, _: vendi_score(features, counts), seed, replicates)
+
+
+def vendi_score(features: Array, counts: Array | None = None) -> float:
     """How many different pictures a set is worth: exp of the entropy of its similarity matrix' eigenvalues, 1 to N.
 
-    ``features`` (N, D), L2-normalised; the similarity is their dot product. Eigenvalues are those of the smaller of
-    the Gram matrix and the second moment.
+    ``features`` (N, D), L2-normalised; the similarity is their dot product. ``counts`` (N,): how often each counts.
+    Eigenvalues are those of the smaller of the Gram matrix and the second moment.
     """
-    features = np.asarray(features, dtype=np.float64)
-
-    def score(counts: Array, _: Array) -> float:
-        rows = np.flatnonzero(counts)
-        scaled = features[rows] * np.sqrt(counts[rows] / counts.sum())[:, None]
-        small = scaled @ scaled.T if len(rows) <= scaled.shape[1] else scaled.T @ scaled
-        values = np.linalg.eigvalsh(small)
-        values = values[values > 1e-12]
-        return float(np.exp(-(values * np.log(values)).sum()))
-
-    return by_counts(features, features[:1], score, seed, replicates)
+    counts = np.ones(len(features)) if counts is None else counts
+    rows = np.flatnonzero(counts)
+    scaled = features[rows] * np.sqrt(counts[rows] / counts.sum())[:, None]
+    values = np.linalg.eigvalsh(scaled @ scaled.T if len(rows) <= scaled.shape[1] else scaled.T @ scaled)
+    values = values[values > 1e-12]
+    return float(np.exp(-(values * np.log(values)).sum()))
 
 
 def _mmd(a: Array, b: Array, kernel: Callable[[Array, Array], Array], seed: int, replicates: int) -> SetEstimate:

@@ -78,7 +78,9 @@ def mine(config: AnnotatorsConfig, material: Material) -> Mined:
     """Votes on the candidates by annotators whose taste the oracle's eyes make computable."""
     from likeness.models.embedded.oracle import AttributeReader
 
-    return vote_on(config, material, AttributeReader.load(material.oracle).probabilities)
+    return vote_on(
+        config, material, AttributeReader.load(material.need("oracle", "simulated_annotators")).probabilities
+    )
 
 
 def vote_on(

@@ -77,9 +77,10 @@ def mine(config: DistortionConfig, material: Material) -> Mined:
     Raises:
         InputError: there are no training pictures.
     """
-    rows = read_rows(material.train, ["image", "id", "person", "caption"])
+    train = material.need("train", "distorted_structure")
+    rows = read_rows(train, ["image", "id", "person", "caption"])
     if not rows:
-        raise InputError(f"{material.train} holds no picture", remedy="loosen the face filters or add photographs")
+        raise InputError(f"{train} holds no picture", remedy="loosen the face filters or add photographs")
     order = np.random.default_rng(derive_seed(material.seed, "distorted")).permutation(len(rows))
     turns = [(rows[order[i % len(rows)]], i // len(rows)) for i in range(config.pairs)]
     return Mined([_pair(row, turn, config, material) for row, turn in turns])

@@ -167,11 +167,14 @@ def simulate(
                     yield Event(row, "remix" if acts < 1 / (1 + np.exp(-(base + pull))) else "leave", position, user)
 
 
-def simulated(config: SimulationConfig, rows: Sequence[Mapping[str, Any]], material: Material) -> list[Event]:
-    """:func:`simulate` on the candidates ``rows``, by what the oracle sees of them."""
+def simulated(
+    config: SimulationConfig, rows: Sequence[Mapping[str, Any]], material: Material, source: str
+) -> list[Event]:
+    """:func:`simulate` on the candidates ``rows``, by what the oracle sees of them, for the source of that name."""
     from likeness.models.embedded.oracle import AttributeReader
     from likeness.preferences.attributes import read_attributes
 
-    names, seen = read_attributes([row["image"] for row in rows], AttributeReader.load(material.oracle).probabilities)
+    reader = AttributeReader.load(material.need("oracle", source))
+    names, seen = read_attributes([row["image"] for row in rows], reader.probabilities)
     utility, ranking = (weigh(weights, seen, names) for weights in (config.taste, config.ranking))
     return list(simulate(config, [str(row["group"]) for row in rows], utility, ranking, material.seed))

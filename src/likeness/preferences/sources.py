@@ -17,17 +17,17 @@ C = TypeVar("C", bound=Config)
 
 @dataclass(frozen=True)
 class Material:
-    """What a source may draw on: candidate shards, natural training shards, the oracle's folder, and the seed.
+    """What a source may draw on: candidate shards and the seed.
 
     ``judge_share``: share of the groups whose pairs belong to the held-out judge. ``threads``: of torch. The rest is
-    there if its port is bound: ``votes``, a table or folder of people's votes or events; ``references``, shards of the
-    subject; ``encoder``, ``faces`` and ``reward``, models that score pictures; ``judge``, a
-    vision-language model that compares them.
+    there if its port is bound: ``train``, natural training shards; ``oracle``, an attribute reader; ``votes``, a table
+    or folder of people's votes or events; ``references``, shards of the subject; ``encoder``, ``faces`` and ``reward``,
+    models that score pictures; ``judge``, a vision-language model that compares them.
     """
 
     candidates: Path
-    train: Path
-    oracle: Path
+    train: Path | None
+    oracle: Path | None
     seed: int
     judge_share: float
     threads: int = 1

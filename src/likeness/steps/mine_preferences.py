@@ -47,8 +47,8 @@ class MinePreferencesConfig(Config):
 def mine_preferences(
     config: MinePreferencesConfig,
     candidates: Path,
-    train: Path,
-    oracle: Path,
+    train: Path | None,
+    oracle: Path | None,
     votes: Path | None,
     references: Path | None,
     encoder: Path | None,
@@ -133,7 +133,7 @@ SPEC = StepSpec(
         "reward": ArtifactKind.MODEL,
         "judge": ArtifactKind.MODEL,
     },
-    optional=frozenset({"votes", "references", "encoder", "faces", "reward", "judge"}),
+    optional=frozenset({"train", "oracle", "votes", "references", "encoder", "faces", "reward", "judge"}),
     outputs={"preferences": ArtifactKind.PREFERENCES},
     resources=Resources(cpu=2, memory_gb=8),
 )

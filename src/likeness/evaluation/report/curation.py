@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from likeness.data.survey import CLUSTER, Histogram, Place, Survey, spread
+from likeness.data.related import CLUSTER
+from likeness.data.survey import Histogram, Place, Survey, spread
 from likeness.data.thumbnails import ASIDE, KEPT, thumbnail
 from likeness.evaluation.report.charts import counts, histogram
 from likeness.evaluation.report.page import card, section, table
@@ -100,7 +101,7 @@ def groups(title: str, note: str, pictures: Pictures, found: Sequence[Sequence[P
 def _whose(pictures: Pictures, group: Sequence[Place]) -> str:
     rows = [pictures._rows[place] for place in group if place in pictures._rows]
     people = sorted({str(row["person"]) for row in rows if row.get("person")})
-    number = rows[0].get(CLUSTER) if rows else None
+    number = rows[0].get(CLUSTER.name) if rows else None
     name = f", person {number}" if number is not None else ""
     return escape(f"{name}: {', '.join(people[:4])}{' …' if len(people) > 4 else ''}") if people else name
 

@@ -59,7 +59,7 @@ def mine(config: AspectsConfig, material: Material) -> Mined:
     """Votes and ratings on the candidates, by annotators whose taste the oracle's eyes make computable."""
     from likeness.models.embedded.oracle import AttributeReader
 
-    return judge_aspects(config, material, AttributeReader.load(material.oracle).probabilities)
+    return judge_aspects(config, material, AttributeReader.load(material.need("oracle", "aspects")).probabilities)
 
 
 def judge_aspects(

@@ -41,7 +41,7 @@ def mine(config: AttackNegativesConfig, material: Material) -> Mined:
         InputError: there is no candidate, or no training picture.
     """
     rows = read_rows(material.candidates, ["image", "prompt", "group"])
-    natural = read_rows(material.train, ["image"])
+    natural = read_rows(material.need("train", "attack_negatives"), ["image"])
     if not rows or not natural:
         raise InputError("no candidates, or no training pictures, to make attacks from", remedy="look at the shards")
     order = np.random.default_rng(derive_seed(material.seed, "attack_negatives")).permutation(len(rows))

@@ -18,6 +18,7 @@ from pydantic import Field
 from likeness.core.config import Config
 from likeness.core.seeds import derive_seed
 from likeness.data.shards import read_rows
+from likeness.evaluation.distances import frechet_of_normals, vendi_score
 from likeness.preferences.attributes import to_tensor
 from likeness.preferences.pairs import fold_of
 from likeness.preferences.scored import Scored, score
@@ -43,20 +44,11 @@ class DistributionalConfig(Config):
     det_size: int = Field(default=640, ge=32)
 
 
-def vendi(embeddings: np.ndarray) -> float:
-    """Effective number of different rows among unit ``embeddings`` (n, D): 1 for equal rows, n for orthogonal ones."""
-    values = np.clip(np.linalg.eigvalsh(embeddings.T @ embeddings / len(embeddings)), 0, None)
-    kept = values[values > 1e-12]
-    return float(np.exp(-(kept * np.log(kept)).sum()))
-
-
 def frechet(embeddings: np.ndarray, exemplars: np.ndarray) -> float:
     """Frechet distance of two normal distributions fitted to (n, D) and (m, D)."""
     means = [part.mean(axis=0) for part in (embeddings, exemplars)]
     spreads = [np.cov(part, rowvar=False, bias=True) for part in (embeddings, exemplars)]
-    # The eigenvalues of S S' are real and not negative: tr (S S')^(1/2) is the sum of their roots.
-    cross = np.sqrt(np.clip(np.linalg.eigvals(spreads[0] @ spreads[1]).real, 0, None)).sum()
-    return float(((means[0] - means[1]) ** 2).sum() + np.trace(spreads[0]) + np.trace(spreads[1]) - 2 * cross)
+    return frechet_of_normals((means[0], spreads[0]), (means[1], spreads[1]))
 
 
 def construct(drawn: np.ndarray, metric: Metric, sweeps: int) -> np.ndarray:
@@ -122,8 +114,9 @@ def _metric(config: DistributionalConfig, material: Material, scored: Scored) ->
         return lambda rows: float(readings[rows].mean())
     embeddings = _embeddings(material, [row["image"] for row in scored.rows])
     if config.metric == "vendi":
-        return lambda rows: vendi(embeddings[rows])
-    exemplars = _embeddings(material, [row["image"] for row in read_rows(material.train, ["image"])])
+        return lambda rows: vendi_score(embeddings[rows])
+    natural = read_rows(material.need("train", "distributional"), ["image"])
+    exemplars = _embeddings(material, [row["image"] for row in natural])
     return lambda rows: -frechet(embeddings[rows], exemplars)
 
 

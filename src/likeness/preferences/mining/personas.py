@@ -124,7 +124,7 @@ def mine(config: PersonasConfig, material: Material) -> Mined:
     """Votes on the candidates by raters who were given ``parts`` of their persons."""
     from likeness.models.embedded.oracle import AttributeReader
 
-    return rate(config, material, AttributeReader.load(material.oracle).probabilities)
+    return rate(config, material, AttributeReader.load(material.need("oracle", "personas")).probabilities)
 
 
 def rate(config: PersonasConfig, material: Material, probabilities: Callable[[Tensor], Mapping[str, Tensor]]) -> Mined:

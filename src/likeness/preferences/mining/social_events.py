@@ -66,7 +66,7 @@ def events_of(
 ) -> tuple[list[Event], list[Quarantined]]:
     """Those bound to ``votes``, or simulated ones."""
     if simulate is not None:
-        return simulated(simulate, rows, material), []
+        return simulated(simulate, rows, material, source), []
     return read_events(material.need("votes", source), rows)
 
 

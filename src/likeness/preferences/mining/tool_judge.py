@@ -132,7 +132,7 @@ def _attributes(names: Sequence[str], material: Material, scored: Scored) -> dic
 
     from likeness.models.embedded.oracle import AttributeReader, prompt_fidelity
 
-    reader = AttributeReader.load(material.oracle)
+    reader = AttributeReader.load(material.need("oracle", "tool_judge"))
     columns, values = read_attributes([row["image"] for row in scored.rows], reader.probabilities)
     found = dict(zip(columns, values.T, strict=True))
     if FIDELITY in names:
