@@ -28,7 +28,8 @@ def list_(store: StoreOption = STORE) -> None:
     from likeness.registration.registry import Registry
     from likeness.registration.show import list_text
 
-    typer.echo(list_text(Registry.open(store).state()))
+    known = list_text(Registry.open(store).state())
+    typer.echo(known or f"nothing is registered in {store}; --store or LIKENESS_REGISTRY names another registry")
 
 
 @registry.command()

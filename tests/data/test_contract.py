@@ -66,6 +66,10 @@ def test_good_sets_pass_and_their_docs_need_no_network_and_no_clock(tmp_path: Pa
     docs = tmp_path / "a/data_docs"
     pages = [page.read_text("utf-8") for page in docs.rglob("*.html")]
     assert len(pages) == 1 + 2 * 6  # an index; expectations and validation of five sets and the balance
+    index = (docs / "index.html").read_text("utf-8")
+    for suite in (*SETS, "balance"):
+        assert f">validations: {suite}</a>" in index
+        assert f">expectations: {suite}</a>" in index
     for page in pages:
         assert "http" not in page
         assert "<script" not in page

@@ -238,6 +238,7 @@ def test_the_commands(address: str, tmp_path: Path) -> None:
         assert done.exit_code == code, done.output
         return done.output
 
+    assert said("list").startswith(f"nothing is registered in {address}; --store")
     put(Registry.open(address), tmp_path / "a", b"a")
     put(Registry.open(address), tmp_path / "b", b"b")
     assert "2 versions   production: version 2" in said("list")

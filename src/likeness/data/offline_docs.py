@@ -64,8 +64,14 @@ def make_offline(site: Path) -> None:
 
 def _links(site: Path, pages: Iterable[Path]) -> str:
     names = [page.relative_to(site).as_posix() for page in pages if page != site / "index.html"]
-    items = "".join(f'<li><a href="{quote(name)}">{escape(name.partition("/")[0])}</a></li>\n' for name in names)
+    items = "".join(f'<li><a href="{quote(name)}">{escape(_title(name))}</a></li>\n' for name in names)
     return f'<div class="container"><h4>Pages</h4><ul>\n{items}</ul></div>\n'
+
+
+def _title(page: str) -> str:
+    """``validations: train`` of ``validations/train/…``: of which suite the page is."""
+    kind, suite, *_ = page.removesuffix(".html").split("/")
+    return f"{kind}: {suite}"
 
 
 def _rewrite(html: str) -> str:

@@ -19,7 +19,7 @@ def list_text(state: State) -> str:
         channels = ", ".join(f"{channel}: version {number}" for channel, number in state.channels(model).items())
         count = f"{len(versions)} version{'s' if len(versions) > 1 else ''}"
         lines.append(f"{model:24} {count:12} {channels or 'live nowhere'}")
-    return "\n".join(lines) or "nothing is registered"
+    return "\n".join(lines)
 
 
 def pick(state: State, model: str, version: int | None, channel: str) -> Version:
