@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path
 from likeness.data.images import decode, encode_png
-from likeness.data.shards import iter_rows, read_manifest, read_rows, read_schema, row_count, write_shards
+from likeness.data.shards import iter_rows, read_manifest, read_rows, read_schema, read_table, row_count, write_shards
 
 
 def rows(count: int) -> list[dict]:
@@ -79,6 +79,14 @@ def test_streaming_with_a_schema_equals_inferring_it(tmp_path: Path) -> None:
 def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
     write_shards(tmp_path, rows(2))
     assert list(iter_rows(tmp_path, ["id"])) == [{"id": f"{i:016x}"} for i in range(2)]
+
+
+def test_a_table_has_its_columns_in_the_order_asked_for(tmp_path: Path) -> None:
+    written = rows(5)
+    write_shards(tmp_path, written, rows_per_shard=2)
+    table = read_table(tmp_path, ["score", "id"])
+    assert table.to_pydict() == {name: [row[name] for row in written] for name in ("score", "id")}
+    assert table.column_names == ["score", "id"]
 
 
 def test_a_misspelt_column_names_those_there_are(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ L2-normalised. Without a face all of these are None, as is what :mod:`likeness.d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ import pyarrow.parquet as pq
 from likeness.core.errors import InputError
 
 DETECTIONS = "detections.parquet"
+EMBEDDING = "embedding"
+_BATCH = 1000
+Picture = TypeVar("Picture", bound=Mapping[str, Any])
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -57,41 +61,67 @@ class Embeddings(Mapping[str, np.ndarray]):
         return len(self._places)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The table by image id, without embeddings. ``columns``: those that go on with a picture, all but its id."""
-
-    columns: Sequence[pa.Field]
-    rows: Mapping[str, Mapping[str, Any]]
-
-    def of(self, image_id: str) -> dict[str, Any]:
-        """What goes on with this picture."""
-        row = self.rows[image_id]
-        return {field.name: row[field.name] for field in self.columns}
-
-    def plus(self, columns: Sequence[pa.Field], values: Mapping[str, Mapping[str, Any]]) -> Measured:
-        """With more columns; pictures without ``values`` have None there."""
-        nothing = dict.fromkeys(field.name for field in columns)
-        rows = {one: {**row, **nothing, **values.get(one, {})} for one, row in self.rows.items()}
-        return Measured([*self.columns, *columns], rows)
+def measured_columns(folder: Path) -> list[pa.Field]:
+    """Columns that go on with a picture: all but its id and the embedding."""
+    return [field for field in _schema(folder) if field.name not in ("id", EMBEDDING)]
 
 
-def read_detections(folder: Path) -> Measured:
-    """What detect_faces wrote, without the embeddings."""
-    table = _read(folder, without="embedding")
-    columns = [field for field in table.schema.remove_metadata() if field.name != "id"]
-    return Measured(columns, {row["id"]: row for row in table.to_pylist()})
+def beside(
+    pictures: Iterable[Picture], folder: Path, columns: Sequence[str]
+) -> Iterator[tuple[Picture, dict[str, Any] | None]]:
+    """Each picture with the ``columns`` of its row of the table, or with None where it has none.
+
+    Both are read once, a batch in memory at a time, as long as the pictures come in the order of the table, of which
+    they may leave out any. A table in another order is held as a whole. An embedding comes as (D,) float32.
+    """
+    rows = (row for batch in _batches(folder, columns) for row in _rows(batch))
+    waiting = iter(pictures)
+    for picture in waiting:
+        found = next((row for row in rows if row["id"] == picture["id"]), None)
+        if found is None:
+            break
+        yield picture, found
+    else:
+        return
+    table = _read(folder, columns).combine_chunks()
+    places = {one: place for place, one in enumerate(table["id"].to_pylist())}
+    for left in chain([picture], waiting):
+        place = places.get(left["id"])
+        yield left, None if place is None else _rows(table.slice(place, 1).to_batches()[0])[0]
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    if EMBEDDING not in batch.schema.names:
+        return list(batch.to_pylist())
+    embeddings = Embeddings(batch["id"].to_pylist(), batch[EMBEDDING])
+    rows = batch.drop_columns([EMBEDDING]).to_pylist()
+    return [row | {EMBEDDING: embeddings.get(row["id"])} for row in rows]
 
 
 def read_embeddings(folder: Path) -> Embeddings:
     """The embeddings that detect_faces wrote."""
-    table = _read(folder)
-    return Embeddings(table["id"].to_pylist(), table["embedding"].combine_chunks())
+    table = _read(folder, [EMBEDDING])
+    return Embeddings(table["id"].to_pylist(), table[EMBEDDING].combine_chunks())
 
 
-def _read(folder: Path, without: str = "") -> pa.Table:
+def _schema(folder: Path) -> pa.Schema:
+    with _reading(folder):
+        return pq.read_schema(folder / DETECTIONS).remove_metadata()
+
+
+def _read(folder: Path, columns: Sequence[str]) -> pa.Table:
+    with _reading(folder):
+        return pq.read_table(folder / DETECTIONS, columns=["id", *columns])
+
+
+def _batches(folder: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with _reading(folder), pq.ParquetFile(folder / DETECTIONS) as parquet:
+        yield from parquet.iter_batches(_BATCH, columns=["id", *columns])
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
     try:
-        known = [name for name in pq.read_schema(folder / DETECTIONS).names if name != without]
-        return pq.read_table(folder / DETECTIONS, columns=known)
+        yield
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{folder / DETECTIONS} cannot be read: {error}", remedy="run detect_faces again") from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,28 +44,73 @@ def write_shards(
     if schema is None:
         rows = list(rows)
         schema = infer_schema(rows, image_columns)
-    schema = with_features(schema)
-    iterator = iter(rows)
-    following = next(iterator, None)
-    shards: list[dict[str, Any]] = []
-    if following is None:
-        file = folder / "data-00000.parquet"
-        write_table(file, schema.empty_table())
-        shards.append({"file": file.name, "rows": 0, "sha256": digest_file(file)})
-    while following is not None:
-        file = folder / f"data-{len(shards):05d}.parquet"
-        with ShardWriter(file, schema) as writer:
-            while following is not None and writer.rows < rows_per_shard:
-                writer.add(following)
-                following = next(iterator, None)
-        shards.append({"file": file.name, "rows": writer.rows, "sha256": digest_file(file)})
-    write_manifest(folder, schema.names, shards)
+    with SetWriter(folder, schema, rows_per_shard) as out:
+        for row in rows:
+            out.add(row)
+
+
+class SetWriter:
+    """A folder of shards that takes rows as they come; whole, with its manifest, once the block has ended.
+
+    Of all rows it holds what :class:`ShardWriter` does. Without rows, one empty shard carries the schema.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, rows_per_shard: int = 1000) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rows = 0
+        self._folder, self._schema, self._limit = folder, with_features(schema), rows_per_shard
+        self._shards: list[dict[str, Any]] = []
+        self._writer: ShardWriter | None = None
+
+    def __enter__(self) -> SetWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close(*error)
+        if error[0] is not None:
+            return
+        if not self._shards:
+            write_table(self._file(), self._schema.empty_table())
+            self._list(0)
+        write_manifest(self._folder, self._schema.names, self._shards)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row; see :meth:`ShardWriter.add`."""
+        if self._writer is None:
+            self._writer = ShardWriter(self._file(), self._schema)
+        self._writer.add(row)
+        self.rows += 1
+        if self._writer.rows == self._limit:
+            self._close(None)
+
+    def _close(self, *error: object) -> None:
+        if self._writer is not None:
+            self._writer.__exit__(*error)
+            self._list(self._writer.rows)
+            self._writer = None
+
+    def _list(self, rows: int) -> None:
+        file = self._file()
+        self._shards.append({"file": file.name, "rows": rows, "sha256": digest_file(file)})
+
+    def _file(self) -> Path:
+        return self._folder / f"data-{len(self._shards):05d}.parquet"
 
 
 def write_table(file: Path, table: pa.Table) -> None:
     """Write one Parquet file with fixed settings, so that equal tables give equal bytes."""
     with _writer(file, table.schema) as writer:
         writer.write_table(table, row_group_size=_ROW_GROUP)
+
+
+def write_table_rows(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
+    """Write what :func:`write_table` does, a row group in memory at a time; returns the number of rows."""
+    iterator, count = iter(rows), 0
+    with _writer(file, schema) as writer:
+        while group := list(islice(iterator, _ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            count += len(group)
+    return count
 
 
 def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -191,8 +237,10 @@ def iter_rows(folder: Path, columns: Sequence[str] | None = None) -> Iterator[di
 
 def read_table(folder: Path, columns: Sequence[str]) -> pa.Table:
     """Some columns of all rows, as Arrow holds them; see :func:`iter_rows`."""
-    wanted = pa.schema([field for field in read_schema(folder) if field.name in columns])
-    return pa.Table.from_batches(_batches(folder, columns, _TABLE_BATCH), wanted).select(columns).combine_chunks()
+    batches = (batch.select(columns) for batch in _batches(folder, columns, _TABLE_BATCH))
+    known = read_schema(folder)
+    wanted = pa.schema([known.field(name) for name in columns if name in known.names])  # of others _batches will tell
+    return pa.Table.from_batches(batches, wanted).combine_chunks()
 
 
 def _batches(folder: Path, columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import ConfigError, InputError
 from likeness.core.step import Metrics, StepSpec
 from likeness.data.consent import RECORD, RULE, Moment, Scope, read_ledger
-from likeness.data.detections import Measured, read_detections, read_embeddings
+from likeness.data.detections import beside, measured_columns
 from likeness.data.filters import FaceLimits, broken_rules
-from likeness.data.related import WAYS, relate
+from likeness.data.related import WAYS, Related, relate
 from likeness.data.scorers.base import ways_to_columns
-from likeness.data.shards import iter_rows, read_schema, row_count, with_reasons, write_shards
-from likeness.data.where import check_columns, parse_where
+from likeness.data.shards import SetWriter, iter_rows, read_schema, row_count, with_reasons
+from likeness.data.where import Condition, check_columns, parse_where
+
+Row = dict[str, Any]
+Objection = Callable[[Mapping[str, Any]], str | None]
 
 
 class FilterFacesConfig(FaceLimits):
@@ -62,111 +66,103 @@ def filter_faces(
 
     With a consent ledger, pictures of people who do not allow their use are quarantined too, without their pixels.
     """
-    objections = _objections(images, consent, config)
-    measured = _complete(images, read_detections(detections))
-    embeddings: Mapping[str, np.ndarray] = read_embeddings(detections) if config.person_threshold is not None else {}
-    related = relate(images, measured, embeddings, objections, config.near_duplicates, config.person_threshold)
-    measured = related.measured
-    broken = _judge(images, measured, config, objections, related.wrong)
-    broken |= _copies(images, related.best, broken)
-    rules = Counter(rule for found in broken.values() for rule in found)
-    total = row_count(images)
-    if len(broken) == total:
+    objection = _objector(images, consent, config)
+    related = _related(images, detections, objection, config)
+    judge = _Judge.of(config, images, detections, objection, related)
+    copies = related.copies.replaced(judge.passing(images)) if related.copies is not None else {}
+    schema = pa.schema([*read_schema(images), *judge.columns])
+    rules: Counter[str] = Counter()
+    progress = tqdm(judge.rows(images), "filter faces", row_count(images), unit="picture")
+    with (
+        SetWriter(kept, schema, config.rows_per_shard) as passed,
+        SetWriter(quarantine, with_reasons(schema), config.rows_per_shard) as aside,
+    ):
+        for number, (row, broken) in enumerate(progress):
+            if number in copies:
+                broken["near_duplicates"] = f"looks like {copies[number]}, which is larger"
+            rules.update(broken.keys())
+            if broken:
+                # A face that may not be used is not copied once more, nor shown by the data report.
+                withheld = dict.fromkeys(("image", "box", "keypoints")) if RULE in broken else {}
+                aside.add(row | withheld | {"rules": list(broken), "reasons": list(broken.values())})
+            else:
+                passed.add(row)
+    if not passed.rows:
         seen = ", ".join(f"{rule} {count}" for rule, count in rules.most_common())
         raise InputError(
-            f"all {total} pictures break a limit ({seen})",
+            f"all {aside.rows} pictures break a limit ({seen})",
             remedy="loosen those limits under filter_faces, add pictures, or see to their consent",
         )
-    schema = pa.schema([*read_schema(images), *measured.columns])
-    progress = tqdm(_kept(images, measured, broken), "filter faces", total - len(broken), unit="picture")
-    write_shards(kept, progress, rows_per_shard=config.rows_per_shard, schema=schema)
-    aside = _quarantined(images, measured, broken)
-    write_shards(quarantine, aside, rows_per_shard=config.rows_per_shard, schema=with_reasons(schema))
-    metrics: Metrics = {"kept": total - len(broken), "quarantined": len(broken)}
+    metrics: Metrics = {"kept": passed.rows, "quarantined": aside.rows}
     return metrics | {f"broke_{rule}": count for rule, count in sorted(rules.items())}
 
 
-def _objections(images: Path, consent: Path | None, config: FilterFacesConfig) -> dict[str, str]:
-    """Why a picture may not be used, by id, only of those that may not."""
+def _objector(images: Path, consent: Path | None, config: FilterFacesConfig) -> Objection:
+    """Why a picture may not be used, in words, or None."""
     if consent is None:
         if config.as_of is not None:
             raise ConfigError("filter_faces sets as_of, but no consent ledger is bound", remedy=f"bind {RULE}=FOLDER")
-        return {}
+        return lambda row: None
     if config.as_of is None:
         raise ConfigError(
             "a consent ledger is bound, but filter_faces does not say as of when it must hold",
             remedy='set as_of under filter_faces, such as as_of: "2026-11-01"',
         )
-    ledger = read_ledger(consent)
-    columns = ["id", "person", *({RECORD} & set(read_schema(images).names))]
-    found = {}
-    for row in iter_rows(images, columns):
-        objection = ledger.objection(row["person"], row.get(RECORD), config.consent_scope, config.as_of)
-        if objection is not None:
-            found[row["id"]] = objection
-    return found
+    ledger, as_of = read_ledger(consent), config.as_of
+    return lambda row: ledger.objection(row["person"], row.get(RECORD), config.consent_scope, as_of)
 
 
-def _complete(images: Path, measured: Measured) -> Measured:
-    """``measured``, which has a row for every picture."""
-    for row in iter_rows(images, ["id", "file_name"]):
-        if row["id"] not in measured.rows:
-            raise InputError(
-                f"picture {row['file_name']} has no row in the detections",
-                remedy="run detect_faces on these images again",
-            )
-    return measured
+def _related(images: Path, detections: Path, objection: Objection, config: FilterFacesConfig) -> Related:
+    if config.near_duplicates is None and config.person_threshold is None:
+        return Related()
+    columns = ["person", *({RECORD} & set(read_schema(images).names))]
+    allowed = np.array([objection(row) is None for row in iter_rows(images, columns)], dtype=bool)
+    return relate(images, detections, allowed, config.near_duplicates, config.person_threshold)
 
 
-def _judge(
-    images: Path,
-    measured: Measured,
-    config: FilterFacesConfig,
-    objections: Mapping[str, str],
-    wrong: Mapping[str, str],
-) -> dict[str, dict[str, str]]:
-    """Broken limits by image id, only of images that break any."""
-    conditions = parse_where(config.where)
-    own = {name for name in read_schema(images).names if name != "image"}
-    check_columns(conditions, own | {field.name for field in measured.columns}, ways_to_columns() | WAYS)
-    sentences = ((RULE, objections), ("wrong_person", wrong))
-    wanted = {"id", "file_name", *(name for condition in conditions for name in condition.columns)}
-    broken = {}
-    for row in iter_rows(images, sorted(wanted & own)):
-        said = {rule: found[row["id"]] for rule, found in sentences if row["id"] in found}
-        values = {**row, **measured.rows[row["id"]]}
-        unmet = {f"where: {c.text}": c.sentence(values) for c in conditions if not c.holds(values)}
-        if found := said | broken_rules(values, config) | unmet:
-            broken[row["id"]] = found
-    return broken
+@dataclass(frozen=True)
+class _Judge:
+    """Which limits each picture breaks. ``columns``: those of the measures, and of comparing pictures."""
 
+    config: FilterFacesConfig
+    detections: Path
+    columns: Sequence[pa.Field]
+    conditions: Sequence[Condition]
+    objection: Objection
+    related: Related
 
-def _copies(images: Path, best: Mapping[str, str], broken: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Of pictures that break nothing, those of which a better near-duplicate is there, by image id."""
-    if not best:
-        return {}
-    names = {row["id"]: row["file_name"] for row in iter_rows(images, ["id", "file_name"]) if row["id"] not in broken}
-    stays: dict[str, str] = {}
-    for one in best:
-        if one in names:
-            stays.setdefault(best[one], one)
-    copies = ((one, names[stays[best[one]]]) for one in names if stays[best[one]] != one)
-    return {one: {"near_duplicates": f"looks like {kept}, which is larger"} for one, kept in copies}
+    @classmethod
+    def of(
+        cls, config: FilterFacesConfig, images: Path, detections: Path, objection: Objection, related: Related
+    ) -> _Judge:
+        columns = [*measured_columns(detections), *related.columns]
+        conditions = parse_where(config.where)
+        known = {name for name in read_schema(images).names if name != "image"} | {column.name for column in columns}
+        check_columns(conditions, known, ways_to_columns() | WAYS)
+        return cls(config, detections, columns, conditions, objection, related)
 
+    def rows(self, images: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[Row, dict[str, str]]]:
+        """Pictures with all ``columns``, and the sentence of each rule that they break."""
+        measures = [column.name for column in measured_columns(self.detections)]
+        found = beside(iter_rows(images, columns), self.detections, measures)
+        for (picture, measured), more in zip(found, self.related.rows(), strict=False):
+            if measured is None:
+                raise InputError(
+                    f"picture {picture['file_name']} has no row in the detections",
+                    remedy="run detect_faces on these images again",
+                )
+            row = {**picture, **measured, **more}
+            yield row, self._broken(row)
 
-def _kept(images: Path, measured: Measured, broken: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for row in iter_rows(images):
-        if row["id"] not in broken:
-            yield row | measured.of(row["id"])
+    def passing(self, images: Path) -> np.ndarray:
+        """(N,) bool: whether each picture breaks nothing."""
+        columns = [name for name in read_schema(images).names if name != "image"]
+        return np.array([not broken for _, broken in self.rows(images, columns)], dtype=bool)
 
-
-def _quarantined(images: Path, measured: Measured, broken: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, Any]]:
-    for row in iter_rows(images):
-        if row["id"] in broken:
-            found = broken[row["id"]]
-            # A face that may not be used is not copied once more, nor shown by the data report.
-            withheld = dict.fromkeys(("image", "box", "keypoints")) if RULE in found else {}
-            yield row | measured.of(row["id"]) | withheld | {"rules": list(found), "reasons": list(found.values())}
+    def _broken(self, row: Row) -> dict[str, str]:
+        said = {RULE: self.objection(row), "wrong_person": self.related.wrong.get(row["id"])}
+        unmet = {f"where: {c.text}": c.sentence(row) for c in self.conditions if not c.holds(row)}
+        return {rule: why for rule, why in said.items() if why is not None} | broken_rules(row, self.config) | unmet
 
 
 SPEC = StepSpec(
