@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -142,22 +142,26 @@ def sign(
 @registry.command()
 def export(
     model: ModelArgument,
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; of kohya also a .safetensors file.")],
     version: VersionOption = None,
     channel: ChannelOption = CHANNEL,
+    form: Annotated[
+        Literal["diffusers", "kohya"],
+        typer.Option("--format", help="diffusers: the whole bundle; kohya: one file for ComfyUI and A1111."),
+    ] = "diffusers",
     public_key: Annotated[
         Path | None, typer.Option(envvar="LIKENESS_VERIFY_KEY", help="Refuse what this key (PEM) did not sign.")
     ] = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Write a version's files into a folder, each checked."""
+    """Write a version's files, each checked."""
+    from likeness.registration.formats import export as write
     from likeness.registration.registry import Registry
     from likeness.registration.show import pick
 
     opened = Registry.open(store)
     found = pick(opened.state(), model, version, channel)
-    opened.export(found, out, public_key)
-    typer.echo(f"{found} is in {out}")
+    typer.echo(f"{found} is in {write(opened, found, out, form, public_key)}")
 
 
 @registry.command()
@@ -204,3 +208,35 @@ def audit(
     opened = Registry.open(store)
     opened.state()
     typer.echo(audit_text(opened.log.entries[-last:], opened.log.head))
+
+
+@registry.command("mirror")
+def mirror_(
+    addresses: Annotated[
+        list[str],
+        typer.Argument(
+            envvar="LIKENESS_MIRRORS",
+            help="mlflow[:URI], gto[:REPOSITORY] or kubeflow:URL; any number of them.",
+            metavar="NAME[:LOCATION]...",
+        ),
+    ],
+    store: StoreOption = STORE,
+) -> None:
+    """Bring other registries in step with this one, as often as you like; they decide nothing."""
+    from likeness.registration.mirroring import MirrorError, mirror
+    from likeness.registration.registry import Registry
+
+    opened, failed = Registry.open(store), []
+    for address in addresses:
+        changes = 0
+        try:
+            for line in mirror(opened, address):
+                typer.echo(f"{address}: {line}")
+                changes += 1
+        except MirrorError as error:
+            failed.append(error)
+            typer.echo(f"error: {error}", err=True)
+        else:
+            typer.echo(f"{address}: in step, {changes} changes")
+    if failed:
+        raise typer.Exit(1)

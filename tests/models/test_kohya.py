@@ -12,8 +12,9 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from likeness.core.errors import InputError
-from likeness.models.adapters.lora import NAME, LoraSettings, attach
+from likeness.models.adapters.lora import NAME
 from likeness.models.kohya import to_kohya
+from models.loras import trained
 
 # As kohya-ss/sd-scripts names them (networks/lora.py: prefix + "." + module name, dots replaced by underscores).
 UNET = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -22,17 +23,6 @@ PUBLISHED = {
     "sd15_folder": {UNET, f"lora_te_{TEXT}"},
     "sdxl_folder": {UNET, f"lora_te1_{TEXT}", f"lora_te2_{TEXT}"},
 }
-
-
-def trained(folder: Path, out: Path, **settings: Any) -> dict[str, dict[str, torch.Tensor]]:
-    """Save a LoRA whose two matrices are both random; its tensors by component, as peft names them."""
-    pipeline = DiffusionPipeline.from_pretrained(folder)
-    part = attach(pipeline, LoraSettings(**settings), seed=0)
-    torch.manual_seed(1)
-    for parameter in part.parameters().values():
-        parameter.data = torch.randn_like(parameter) * 0.3
-    part.save(out)
-    return {name: dict(get_peft_model_state_dict(module, adapter_name=NAME)) for name, module in part.modules.items()}
 
 
 def picture(pipeline: Any) -> torch.Tensor:

@@ -15,17 +15,22 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 
 def planted(folder: Path, content: bytes, *, passed: bool = True) -> tuple[Path, Path]:
     """A model of these weights and a decision about it."""
-    lora, decision = folder / "lora", folder / "decision"
+    lora = folder / "lora"
     lora.mkdir(parents=True)
-    decision.mkdir()
     (lora / WEIGHTS).write_bytes(content)
+    return lora, decided(lora, folder / "decision", passed=passed)
+
+
+def decided(lora: Path, decision: Path, *, passed: bool = True) -> Path:
+    """A decision about the model in ``lora``."""
+    decision.mkdir()
     write_json(lora / "training.json", {"recipe": "planted"})
     figures = {"value": 0.3, "ci_low": 0.2, "ci_high": 0.4, "threshold": 0.0 if passed else 0.5}
     text = f"identity +0.300 [+0.200, +0.400]: {'passes' if passed else 'FAILS'}"
     reason = {"rule": "identity_superiority", "metric": "identity", "passed": passed, "text": text, **figures}
     record = {"passed": passed, "reasons": [reason], "candidate_digest": digest_path(lora), "baseline": "base"}
     write_decision(decision, record)
-    return lora, decision
+    return decision
 
 
 def put(registry: Registry, folder: Path, content: bytes, name: str = "m", **options: Any) -> Record:

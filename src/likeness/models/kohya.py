@@ -24,8 +24,10 @@ _PARTS = {".lora_A.weight": ".lora_down.weight", ".lora_B.weight": ".lora_up.wei
 _COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 
 
-def to_kohya(folder: Path, out: Path) -> int:
+def to_kohya(folder: Path, out: Path, origin: Mapping[str, str] | None = None) -> int:
     """Write the LoRA in ``folder`` (diffusers' format) to the file ``out``; the number of modules.
+
+    ``origin``: further entries of the file's header, which A1111 shows beside a model.
 
     Raises:
         InputError: there is no LoRA, or it is one that has no form in this naming.
@@ -35,7 +37,7 @@ def to_kohya(folder: Path, out: Path) -> int:
     weights, settings = _read(folder / FILE)
     renamed = kohya_state(weights, settings)
     with atomic_output(out, folder=False) as temporary:
-        save_file(renamed, temporary, metadata={"ss_network_module": "networks.lora"})
+        save_file(renamed, temporary, metadata={"ss_network_module": "networks.lora", **(origin or {})})
     return sum(name.endswith(".alpha") for name in renamed)
 
 

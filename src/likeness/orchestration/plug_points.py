@@ -30,6 +30,7 @@ def registries() -> Sequence[tuple[Registry[Any], str]]:
     from likeness.preferences.attacks import ATTACKS
     from likeness.preferences.sources import SOURCES
     from likeness.preferences.treatments.base import TREATMENTS
+    from likeness.registration.mirroring import MIRRORS
     from likeness.rewards.compose import COMPOSITIONS
     from likeness.rewards.learnt import REWARD_MODELS
     from likeness.search.base import SEARCHES
@@ -52,6 +53,7 @@ def registries() -> Sequence[tuple[Registry[Any], str]]:
         (ADVANTAGES, "`advantage` of the losses that have rounds"),
         (ADAPTERS, "`finetune.trainable`: which parameters learn"),
         (SEARCHES, "searches at inference, on the same rewards"),
+        (MIRRORS, "`likeness registry mirror NAME:LOCATION`: registries elsewhere that show what is on record"),
     )
 
 

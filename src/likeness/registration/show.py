@@ -38,7 +38,7 @@ def show_text(registry: Registry, version: Version) -> str:
     manifest = registry.manifest(version)
     live = [channel for channel, n in registry.state().channels(version.model).items() if n == version.number]
     lines = [
-        f"{version}: {_standing(version)}",
+        f"{version}: {standing(version)}",
         f"live in:  {', '.join(live) or 'no channel'}",
         f"manifest: {version.manifest}",
         f"model:    {version.candidate}",
@@ -47,18 +47,20 @@ def show_text(registry: Registry, version: Version) -> str:
     ]
     code = manifest.get("code") or {}
     lines.append(f"code:     likeness {code.get('likeness')} at {code.get('revision') or code.get('source')}")
-    lines += [f"  {name}: {figures['value']:.4g} {_interval(figures)}" for name, figures in manifest["metrics"].items()]
+    lines += [f"  {name}: {figures['value']:.4g} {interval(figures)}" for name, figures in manifest["metrics"].items()]
     lines += [f"  {name}  {entry['size']} bytes  {entry['sha256'][:12]}" for name, entry in manifest["files"].items()]
     return "\n".join(lines)
 
 
-def _standing(version: Version) -> str:
+def standing(version: Version) -> str:
+    """Whether its gate let it through, and whether it is blocked."""
     if version.blocked is not None:
         return f"blocked: {version.blocked}"
     return "passed its gate" if version.passed else "refused by its gate, and forced"
 
 
-def _interval(figures: dict[str, Any]) -> str:
+def interval(figures: dict[str, Any]) -> str:
+    """Confidence interval of a figure, and whether it passes."""
     return f"[{figures['ci_low']:.4g}, {figures['ci_high']:.4g}], {'pass' if figures['passed'] else 'FAIL'}"
 
 
