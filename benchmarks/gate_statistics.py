@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rates import wilson
 from tqdm import tqdm
 
 from likeness.core.io import write_text
@@ -99,7 +100,7 @@ def null_years(years: int, seed: int) -> dict[str, Any]:
             year["fixed 5 % a week"] |= bool(holm(np.array([p]), 0.05)[0][0])
             year["higher mean"] |= bool(gains.mean() > 0)
         wrong = {name: wrong[name] + year[name] for name in wrong}
-    shares = {name: {"years": count, "share": count / years, **_wilson(count, years)} for name, count in wrong.items()}
+    shares = {name: {"years": count, "share": count / years, **wilson(count, years)} for name, count in wrong.items()}
     return {"years": years, "gatings": years * WEEKS, "looks": LOOKS, "false_promotions": shares}
 
 
@@ -119,7 +120,7 @@ def coverage(trials: int, seed: int, resamples: int) -> list[dict[str, Any]]:
                 )
                 found = estimate(values, seed=trial, resamples=resamples, method=method).interval(0.95)
                 inside += found.low <= truth <= found.high
-            out.append({"values": kind, "method": method, "coverage": inside / trials, **_wilson(inside, trials)})
+            out.append({"values": kind, "method": method, "coverage": inside / trials, **wilson(inside, trials)})
     return out
 
 
@@ -134,7 +135,7 @@ def power(trials: int, seed: int) -> list[dict[str, Any]]:
         found = [gated(table(rng, prompts, wins=0.55), demand, looks) for _ in tqdm(range(trials), f"power {prompts}")]
         passed = sum(ok for ok, _ in found)
         used = float(np.mean([prompts for _, prompts in found]))
-        out.append({"prompts": prompts, "power": passed / trials, **_wilson(passed, trials), "mean_prompts": used})
+        out.append({"prompts": prompts, "power": passed / trials, **wilson(passed, trials), "mean_prompts": used})
     return out
 
 
@@ -148,13 +149,6 @@ def saved(trials: int, seed: int) -> list[dict[str, Any]]:
         passed, used = (float(np.mean(column)) for column in zip(*found, strict=True))
         out.append({"gain": gain, "passed": passed, "mean_prompts": used})
     return out
-
-
-def _wilson(count: int, trials: int) -> dict[str, float]:
-    from scipy.stats import binomtest
-
-    found = binomtest(count, trials).proportion_ci(method="wilson")
-    return {"low": float(found.low), "high": float(found.high)}
 
 
 def main() -> None:

@@ -173,12 +173,44 @@ def load(pipeline: Any, folder: Path) -> None:
     """Attach the LoRA saved at ``folder``.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or a tensor of it has no place in the pipeline. diffusers and peft would leave such
+            tensors out with a remark at most, and the base model would draw in the LoRA's name.
     """
-    if not (folder / FILE).is_file():
+    file = folder / FILE
+    if not file.is_file():
         raise InputError(f"{folder} holds no {FILE}", remedy="give the folder that the finetune step wrote")
-    with quiet_loading():  # diffusers remarks on every text encoder that the LoRA leaves alone
-        pipeline.load_lora_weights(folder, weight_name=FILE, adapter_name=NAME, local_files_only=True)
+    try:
+        with quiet_loading():  # diffusers remarks on every text encoder that the LoRA leaves alone
+            pipeline.load_lora_weights(folder, weight_name=FILE, adapter_name=NAME, local_files_only=True)
+    except (ValueError, IndexError) as error:  # what diffusers and peft raise where they notice
+        raise _no_place(file, 0, _stored(file)) from error
+    found, stored = _attached(pipeline), _stored(file)
+    if found != stored:
+        unload(pipeline)
+        raise _no_place(file, found, stored)
+
+
+def _stored(file: Path) -> int:
+    """Tensors of the LoRA's layers in ``file``; a scale beside a layer is none of them."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as weights:
+        return sum(not name.endswith(".alpha") for name in weights.keys())  # noqa: SIM118 - no mapping
+
+
+def _attached(pipeline: Any) -> int:
+    from torch.nn import Module
+
+    parts = [part for part in pipeline.components.values() if isinstance(part, Module)]
+    names = [name for part in parts for name, _ in part.named_parameters()]
+    return sum(f".{NAME}." in name or name.endswith(f".{NAME}") for name in names)
+
+
+def _no_place(file: Path, found: int, stored: int) -> InputError:
+    return InputError(
+        f"{found} of the {stored} tensors of {file} have a place in this pipeline",
+        remedy="give a LoRA of this base model, in the format that diffusers saves",
+    )
 
 
 def unload(pipeline: Any) -> None:
