@@ -104,6 +104,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def about() -> dict[str, Any]:
+    """What each model is, and what would be the right reasons to refuse it."""
+    return {name: {"what": model.what, "reasons": sorted(model.reasons)} for name, model in MODELS.items()}
+
+
 def right(row: dict[str, Any]) -> bool:
     """Whether a bad model passed or was refused for its own reason."""
     return bool(row["passed"] or MODELS[row["model"]].reasons & set(row["failed"]))
@@ -126,7 +131,8 @@ def main() -> None:
         rows.append(row_of(plan, name, seed))
         tqdm.write(f"{name}, seed {seed}: {'PASSED' if rows[-1]['passed'] else ', '.join(rows[-1]['failed'])}")
         rows.sort(key=lambda row: (list(MODELS).index(row["model"]), row["seed"]))
-        write_text(arguments.out, json.dumps({"summary": summary(rows), "rows": rows}, indent=2) + "\n")
+        figures = {"summary": summary(rows), "models": about(), "rows": rows}
+        write_text(arguments.out, json.dumps(figures, indent=2) + "\n")
     for row in rows:
         if row["model"] in BAD and not right(row):
             print(f"{row['model']}, seed {row['seed']}: refused for {', '.join(row['failed'])} alone")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,19 +47,38 @@ def interval(mean: float, low: float, high: float) -> str:
 
 
 def identity() -> str:
-    """The demo on several seeds, and the planted bad model."""
-    bad, rows = result("planted_bad"), []
+    """The demo on several seeds."""
+    rows = []
     for run in result("identity_gain"):
         found = run["differences"]
         names = ("identity over base", "identity over denoising_lora", "prompt_fidelity over base")
         shown = [interval(**found[name]) for name in names]
         rows.append([run["seed"], *shown, verdict(run["failed"])])
     head = ["seed", "identity over the base", "over the denoising loss alone", "prompt fidelity over the base", "gate"]
-    first, last = bad["reward"]
+    return f"## The demo\n\n`python benchmarks/identity_gain.py`\n\n{table(head, rows)}"
+
+
+def planted() -> str:
+    """Bad models and honest ones before the gate."""
+    found = result("planted_bad")
+    lines = []
+    for name, model in found["models"].items():
+        rows = [row for row in found["rows"] if row["model"] == name]
+        refused = [set(row["failed"]) for row in rows if not row["passed"]]
+        own = sum(bool(failed & set(model["reasons"])) for failed in refused) if model["reasons"] else "-"
+        failed = Counter(metric for each in refused for metric in sorted(each))
+        named = ", ".join(f"{metric} {count}" for metric, count in failed.most_common())
+        expected = "bad" if model["reasons"] else "honest"
+        lines.append([name, expected, model["what"], len(rows), len(refused), own, named])
+    head = ["model", "is", "what was done", "seeds", "refused", "for what is wrong", "rules that failed, by seeds"]
+    rates = [
+        [name, f"{rate['count']} of {rate['trials']}", f"{rate['share']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"]
+        for name, rate in found["summary"].items()
+    ]
     return (
-        f"## The demo\n\n`python benchmarks/identity_gain.py`\n\n{table(head, rows)}\n\n"
-        f"A planted bad model (`python benchmarks/planted_bad.py`: identity reward alone, {bad['steps']} steps) raises "
-        f"its reward from {first:.2f} to {last:.2f}; {verdict(bad['reasons'])}."
+        "## Bad models and honest ones\n\n`python benchmarks/planted_bad.py`: each trained and evaluated once a seed, "
+        f"judged by the demo's gate and a rule on who is drawn where nobody is named\n\n{table(head, lines)}\n\n"
+        + table(["what", "how many", "share"], rates)
     )
 
 
@@ -342,7 +362,19 @@ def claims() -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = [identity(), claims(), goals(), engines(), costs(), reward_heads(), voting(), ingest(), races(), scorers()]
+    parts = [
+        identity(),
+        planted(),
+        claims(),
+        goals(),
+        engines(),
+        costs(),
+        reward_heads(),
+        voting(),
+        ingest(),
+        races(),
+        scorers(),
+    ]
     parts += [set_metrics(), gate()]
     return "\n\n".join([HEAD.strip(), *parts]) + "\n"
 
