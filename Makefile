@@ -15,6 +15,8 @@ STAMP := $(VENV)/.installed
 # Idle OpenMP threads that spin make small models up to ten times slower when processes share cores.
 export OMP_WAIT_POLICY := passive
 export DVC_NO_ANALYTICS := 1
+# Without byte code every process compiles torch and diffusers for itself, some twenty seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup demo demo-photos test test-all check fix generate lock bench bench-claims embedded-assets

@@ -101,7 +101,6 @@ QUICK = (
     "diffusion_dpo_smoothed",
     "diffusion_hinge",
     "diffusion_ipo",
-    "draft_1",
 )
 
 

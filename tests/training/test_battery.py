@@ -35,9 +35,12 @@ ROWS: dict[str, Callable[[Policy], Algorithm]] = {
 }
 
 
-def quick_or_slow(slow: Collection[str]) -> list[Any]:
+RESUME_SLOWLY = set(ROWS) - {"denoising", "refl", "ddpo", "prdp"}
+
+
+def quick_or_slow(slow: Collection[str], rows: Collection[str] = ROWS) -> list[Any]:
     """All rows, those of ``slow`` for the slow suite: another row runs the same code with other numbers."""
-    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in ROWS]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in rows]
 
 
 CONFIG = TrainerConfig(steps=5, batch=4, learning_rate=1e-3, checkpoint_every=2, clip_norm=1e6)
@@ -65,7 +68,7 @@ def train(folder: Path, out: Path, name: str, at: int = -1, **settings: Any) -> 
     return policy, trainer
 
 
-@pytest.mark.parametrize("name", quick_or_slow(("rebel", "rwr", "ddpo-sf", "grpo", "draft-lv", "per-prompt history")))
+@pytest.mark.parametrize("name", quick_or_slow(RESUME_SLOWLY))
 def test_it_moves_what_is_trained_and_nothing_else_and_resumes_to_the_bit(
     sd15_folder: Path, tmp_path: Path, name: str
 ) -> None:
@@ -83,9 +86,7 @@ def test_it_moves_what_is_trained_and_nothing_else_and_resumes_to_the_bit(
     assert resumed.counts == whole.counts
 
 
-@pytest.mark.parametrize(
-    "name", quick_or_slow(("rebel", "rwr", "ddpo-sf", "per-prompt history", "draft-lv", "prdp", "grpo", "refl"))
-)
+@pytest.mark.parametrize("name", quick_or_slow(set(ROWS) - {"denoising", "shared rollouts", "ddpo"}))
 def test_four_at_once_two_by_two_and_one_by_one_are_the_same_step(sd15_folder: Path, tmp_path: Path, name: str) -> None:
     whole, one = train(sd15_folder, tmp_path / "4", name, steps=2)
     for size in (2, 1):
@@ -99,6 +100,7 @@ def test_four_at_once_two_by_two_and_one_by_one_are_the_same_step(sd15_folder: P
 # each of its entries, so latents are small and batches larger.
 # Only what no recipe has: tests/recipes/test_recipes_learn.py has the others.
 LEARNS = {"shared rollouts": (3e-2, 4), "ddpo-sf": (1e-1, 32), "grpo": (1e-1, 32), "per-prompt history": (1e-1, 32)}
+LEARN_SLOWLY = set(LEARNS) - {"shared rollouts"}
 
 
 def test_the_pictures_of_a_prompt_are_ranked_among_themselves(sd15_folder: Path) -> None:
@@ -126,7 +128,7 @@ def test_the_anchor_of_a_policy_gradient_has_its_own_text_encoder(sd15_folder: P
     assert (algorithm.step(policy, slots).metrics["policy/kl"] > 0).all()
 
 
-@pytest.mark.parametrize("name", [n if n != "grpo" else pytest.param(n, marks=pytest.mark.slow) for n in LEARNS])
+@pytest.mark.parametrize("name", quick_or_slow(LEARN_SLOWLY, LEARNS))
 def test_a_toy_reward_rises_in_thirty_steps(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     """At equal noise and prompts, drawn by the deterministic chain; without a gradient through the reward if it can."""
     rate, batch = LEARNS[name]

@@ -77,9 +77,7 @@ def test_the_squared_loss_leads_the_margin_to_its_value_and_no_further(sd15_fold
     assert history.recent("margin/paired", 10) == pytest.approx(1 / (2 * 10.0), rel=0.4)
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ("kept draws", "online") else pytest.param(n, marks=pytest.mark.slow) for n in BUILDS]
-)
+@pytest.mark.parametrize("name", [n if n == "kept draws" else pytest.param(n, marks=pytest.mark.slow) for n in BUILDS])
 def test_a_step_is_the_same_however_it_is_split(sd15_folder: Path, tmp_path: Path, name: str) -> None:
     """Batch 4 at once, in two halves, and one by one."""
     runs = {}
@@ -98,9 +96,7 @@ def test_a_step_is_the_same_however_it_is_split(sd15_folder: Path, tmp_path: Pat
             torch.testing.assert_close(theirs[key], value, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ("kept draws", "online") else pytest.param(n, marks=pytest.mark.slow) for n in BUILDS]
-)
+@pytest.mark.parametrize("name", [n if n == "kept draws" else pytest.param(n, marks=pytest.mark.slow) for n in BUILDS])
 def test_a_killed_run_resumes_to_the_bits_of_an_undisturbed_one(sd15_folder: Path, tmp_path: Path, name: str) -> None:
     def run(out: Path, stop: int | None = None) -> Policy:
         def observe(step: int) -> None:

@@ -133,9 +133,7 @@ def train(
     return trainer
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ("standardised", "rank") else pytest.param(n, marks=pytest.mark.slow) for n in COMPOSITIONS]
-)
+@pytest.mark.parametrize("name", [n if n == "rank" else pytest.param(n, marks=pytest.mark.slow) for n in COMPOSITIONS])
 def test_a_resumed_run_and_a_split_one_compose_as_a_whole_one(name: str, sd15_folder: Path, tmp_path: Path) -> None:
     composition = COMPOSITIONS[name]
     whole = train(sd15_folder, tmp_path / "whole", composition)

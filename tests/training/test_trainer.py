@@ -63,7 +63,7 @@ def test_training_moves_the_lora_and_leaves_everything_else_bit_identical(
     assert all(torch.equal(a, b) for a, b in zip(frozen_vae, policy.pipeline.vae.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("killed_at", [1, 3, 4, 5])
+@pytest.mark.parametrize("killed_at", [3, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 4, 5))])
 def test_a_killed_run_resumes_to_the_bits_of_an_undisturbed_one(
     sd15_folder: Path, tmp_path: Path, killed_at: int
 ) -> None:
@@ -122,7 +122,7 @@ def test_the_rate_rises_and_falls_as_asked() -> None:
     assert curve(decay="cosine") == pytest.approx([0.5, 1, 1, 0.853553, 0.5, 0.146447], abs=1e-6)
 
 
-@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+@pytest.mark.parametrize("micro_batch", [3, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 2))])
 def test_splitting_a_step_changes_nothing(sd15_folder: Path, tmp_path: Path, micro_batch: int) -> None:
     config = TrainerConfig(steps=2, batch=4, learning_rate=1e-3)
     whole, one = train(sd15_folder, tmp_path / "one", config)

@@ -20,7 +20,6 @@ from likeness.training.trainer import Trainer
 from tiny_training import PROMPTS, disturb, policy_of, run_step, toy_algorithm, toy_faces, toy_reward
 
 SAMPLING: dict[str, Any] = {"steps": 2, "guidance_scale": 2.0, "batch": 3}
-FAMILIES = ("sd15_folder", "sdxl_folder")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,8 @@ ROWS = {
 }
 
 
-@pytest.fixture(params=FAMILIES)
+# Both families go the same way; SDXL's two text encoders are also in tests/models/test_families.py.
+@pytest.fixture(params=["sd15_folder", pytest.param("sdxl_folder", marks=pytest.mark.slow)])
 def folder(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
