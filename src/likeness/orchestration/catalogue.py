@@ -22,6 +22,7 @@ STEPS: tuple[str, ...] = (
     "mine_preferences",
     "train_reward",
     "finetune",
+    "search",
     "evaluate",
     "gate",
     "register",
