@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -115,11 +116,13 @@ class Arena:
         return round(flops / engine.counted / 1e9, 2)
 
     def _start(self, engine: Engine, out: Path, changes: Mapping[str, Any], *more: str) -> None:
-        """Run an engine in a process of its own, on one thread, with our sources on its path.
+        """Run an engine in a process of its own, on one thread, with our sources on its path, from the beginning: what
+        an earlier run left in ``out`` would be gone on from.
 
         Raises:
             SystemExit: it failed; the end of what it said is in the message.
         """
+        shutil.rmtree(out, ignore_errors=True)
         python = self.python if engine.script.startswith("trl") else Path(sys.executable)
         settings = json.dumps({**engine.settings, **changes})
         places = ["--task", str(self.root / "task"), "--out", str(out), "--settings", settings]
