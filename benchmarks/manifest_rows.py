@@ -88,10 +88,10 @@ def caption_rows(folder: Path) -> dict[str, float]:
 
 
 def split_rows(folder: Path) -> dict[str, float]:
-    """split."""
+    """split, with reference pairs of all people."""
     from likeness.steps.split import SPEC
 
-    return _measured(SPEC, {}, folder, captioned="captioned")
+    return _measured(SPEC, {}, folder, captioned="captioned", detections="detections")
 
 
 def check_rows(folder: Path) -> dict[str, float]:

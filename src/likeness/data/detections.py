@@ -74,7 +74,7 @@ def beside(
     Both are read once, a batch in memory at a time, as long as the pictures come in the order of the table, of which
     they may leave out any. A table in another order is held as a whole. An embedding comes as (D,) float32.
     """
-    rows = (row for batch in _batches(folder, columns) for row in _rows(batch))
+    rows = (row for batch in _batches(folder, columns) for row in rows_of(batch))
     waiting = iter(pictures)
     for picture in waiting:
         found = next((row for row in rows if row["id"] == picture["id"]), None)
@@ -87,10 +87,11 @@ def beside(
     places = {one: place for place, one in enumerate(table["id"].to_pylist())}
     for left in chain([picture], waiting):
         place = places.get(left["id"])
-        yield left, None if place is None else _rows(table.slice(place, 1).to_batches()[0])[0]
+        yield left, None if place is None else rows_of(table.slice(place, 1).to_batches()[0])[0]
 
 
-def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows of a batch with the columns ``id`` and perhaps ``embedding``, which comes as (D,) float32 or None."""
     if EMBEDDING not in batch.schema.names:
         return list(batch.to_pylist())
     embeddings = Embeddings(batch["id"].to_pylist(), batch[EMBEDDING])

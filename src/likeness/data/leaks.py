@@ -6,41 +6,58 @@ saved twice may have been given to both. Held pictures are a subject's reference
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from likeness.core.errors import InputError
+from likeness.data.detections import EMBEDDING
 from likeness.data.near_duplicates import within
-from likeness.data.split_facts import Facts
+from likeness.data.split_facts import Row, by_person, name_of
 from likeness.data.splits import Split
 
+_BATCH = 4000
 _TOLD = 10  # pictures that an error names
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Picture ``id`` should leave its part; ``rule`` and ``reason`` say why."""
+    """Picture ``id``, of the file ``name``, should leave its part; ``rule`` and ``reason`` say why."""
 
     id: str
+    name: str
     rule: str
     reason: str
 
 
-def find_leaks(parts: Split, facts: Facts, distance: int | None, threshold: float | None) -> list[Leak]:
-    """Copies at most ``distance`` bits apart, then faces with a cosine of at least ``threshold``, if asked for."""
-    found: list[Leak] = []
+def find_leaks(
+    parts: Split, own: Sequence[Row], training: Iterable[Row], distance: int | None, threshold: float | None
+) -> list[Leak]:
+    """Copies at most ``distance`` bits apart, then faces with a cosine of at least ``threshold``, if asked for.
+
+    ``own``: facts of all pictures of the subjects. ``training``: those of everyone else, a batch in memory at a time.
+    """
+    copies: list[Leak] = []
+    faces: list[Leak] = []
+    centres = _centres(own) if threshold is not None else {}
+    waiting = iter(training if distance is not None or centres else ())
+    while batch := list(islice(waiting, _BATCH)):
+        if distance is not None:
+            copies += _copies(batch, own, distance)
+        if threshold is not None and centres:
+            faces += _known_faces(batch, centres, threshold)
+    asked: list[Leak] = []
     if distance is not None:
-        found += _copies(parts, facts, distance)
-    if threshold is not None:
-        found += _known_faces(parts, facts, threshold)
-    return found
+        references = [row for row in own if row["id"] in parts.references]
+        asked = _copies([row for row in own if row["id"] in parts.evaluation], references, distance)
+    return [leak for kind in (copies, asked, faces) for leak in sorted(kind, key=lambda leak: leak.id)]
 
 
-def refusal(leaks: Sequence[Leak], facts: Facts) -> InputError:
+def refusal(leaks: Sequence[Leak]) -> InputError:
     """The error that names the first of them."""
-    told = "\n  ".join(f"{facts.name(leak.id)}: {leak.reason}" for leak in leaks[:_TOLD])
+    told = "\n  ".join(f"{leak.name}: {leak.reason}" for leak in leaks[:_TOLD])
     return InputError(
         f"{len({leak.id for leak in leaks})} pictures leak across the split:\n  {told}",
         remedy="correct their 'person', remove the copies (near_duplicates under filter_faces), "
@@ -48,39 +65,63 @@ def refusal(leaks: Sequence[Leak], facts: Facts) -> InputError:
     )
 
 
-def _copies(parts: Split, facts: Facts, distance: int) -> list[Leak]:
-    """Training pictures near to a held one, and evaluation pictures near to a reference."""
-    evaluation, references = sorted(parts.evaluation), sorted(parts.references)
-    found = []
-    for ids, against in ((sorted(parts.train), sorted([*evaluation, *references])), (evaluation, references)):
-        hashes, others = ([facts.rows[one]["phash"] for one in side] for side in (ids, against))
-        nearest: dict[str, tuple[int, str]] = {}
-        for row, other, apart in zip(*(column.tolist() for column in within(hashes, others, distance)), strict=True):
-            candidate = (apart, facts.name(against[other]))
-            nearest[ids[row]] = min(nearest.get(ids[row], candidate), candidate)
-        found += [
-            Leak(one, "near_duplicate", f"{apart} of 64 bits from {name}, which the subject keeps")
-            for one, (apart, name) in sorted(nearest.items())
-        ]
-    return found
+def without(parts: Split, leaks: Sequence[Leak], training: int) -> Split:
+    """The parts without what leaks; ``training``: how many pictures are for training with it.
+
+    Raises:
+        InputError: a part would be empty.
+    """
+    ids = {leak.id for leak in leaks}
+    left = parts.without(ids)
+    counts = {"train": training - len(ids - parts.references - parts.evaluation)}
+    counts |= {"references": len(left.references), "evaluation": len(left.evaluation)}
+    for name, count in counts.items():
+        if not count:
+            raise InputError(
+                f"every picture of the part '{name}' leaks from another",
+                remedy="correct the 'person' of the pictures, or add pictures that are no copies",
+            )
+    return left
 
 
-def _known_faces(parts: Split, facts: Facts, threshold: float) -> list[Leak]:
-    """Training pictures whose face is like the mean of what a subject keeps."""
-    ids = [one for one in sorted(parts.train) if one in facts.embeddings]
+def _copies(rows: Sequence[Row], held: Sequence[Row], distance: int) -> list[Leak]:
+    """Those of ``rows`` that are near to a held one."""
+    hashes, others = ([row["phash"] for row in side] for side in (rows, held))
+    nearest: dict[int, tuple[int, str]] = {}
+    for row, other, apart in zip(*(column.tolist() for column in within(hashes, others, distance)), strict=True):
+        candidate = (apart, name_of(held[other]))
+        nearest[row] = min(nearest.get(row, candidate), candidate)
+    return [
+        _leak(rows[row], "near_duplicate", f"{apart} of 64 bits from {name}, which the subject keeps")
+        for row, (apart, name) in nearest.items()
+    ]
+
+
+def _centres(own: Sequence[Row]) -> dict[str, np.ndarray]:
+    """(D,) the direction of the mean of what each subject keeps."""
     centres = {}
-    for subject, rows in sorted(facts.by_person(sorted(parts.references | parts.evaluation)).items()):
-        vectors = [facts.embeddings[row["id"]] for row in rows if row["id"] in facts.embeddings]
+    for subject, rows in sorted(by_person(own).items()):
+        vectors = [row[EMBEDDING] for row in rows if row[EMBEDDING] is not None]
         if vectors:
             centre = np.asarray(vectors, dtype=np.float64).sum(axis=0)
             centres[subject] = centre / max(float(np.linalg.norm(centre)), 1e-12)
-    if not ids or not centres:
+    return centres
+
+
+def _known_faces(rows: Sequence[Row], centres: Mapping[str, np.ndarray], threshold: float) -> list[Leak]:
+    """Those of ``rows`` whose face is like a subject's."""
+    seen = [row for row in rows if row[EMBEDDING] is not None]
+    if not seen:
         return []
-    cosines = np.asarray([facts.embeddings[one] for one in ids], dtype=np.float64) @ np.array([*centres.values()]).T
+    cosines = np.asarray([row[EMBEDDING] for row in seen], dtype=np.float64) @ np.array([*centres.values()]).T
     subjects = [*centres]
     return [
-        Leak(one, "known_face", f"similarity {row.max():.2f} to the subject {subjects[row.argmax()]}: "
-             f"from {threshold:.2f} on two faces are one person")
-        for one, row in zip(ids, cosines, strict=True)
-        if row.max() >= threshold
+        _leak(row, "known_face", f"similarity {found.max():.2f} to the subject {subjects[found.argmax()]}: "
+              f"from {threshold:.2f} on two faces are one person")
+        for row, found in zip(seen, cosines, strict=True)
+        if found.max() >= threshold
     ]  # fmt: skip
+
+
+def _leak(row: Row, rule: str, reason: str) -> Leak:
+    return Leak(row["id"], name_of(row), rule, reason)

@@ -110,6 +110,8 @@ def write_table_rows(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.S
         while group := list(islice(iterator, _ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             count += len(group)
+        if not count:
+            writer.write_table(schema.empty_table())
     return count
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from likeness.core.errors import ConfigError, InputError
-from likeness.data.detections import read_embeddings
+from likeness.data.detections import EMBEDDING, beside
 from likeness.data.reference_pairs import READS
 from likeness.data.shards import iter_rows, read_schema
 
 # What differs as much as one unit of another: degrees, and the ratios of the scorer `expression`.
 _UNITS = {"yaw": 10.0, "pitch": 10.0, "eyes_open": 0.15, "mouth_open": 0.15, "mouth_width": 0.15}
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,15 @@ class Needs:
 
 @dataclass(frozen=True)
 class Facts:
-    """``rows``: columns by id, of which only some may be there. ``embeddings``: L2-normalised, by id."""
+    """Facts of the shards ``pictures``, and the embeddings that detect_faces measured on them; read, never held."""
 
-    rows: Mapping[str, Mapping[str, Any]]
-    embeddings: Mapping[str, np.ndarray]
+    pictures: Path
+    detections: Path | None
+    columns: tuple[str, ...]
 
     @classmethod
-    def read(cls, pictures: Path, detections: Path | None, needs: Needs) -> Facts:
-        """Facts of the shards ``pictures``, and of what detect_faces measured on them.
+    def of(cls, pictures: Path, detections: Path | None, needs: Needs) -> Facts:
+        """Facts of which only some may be there, but all that are needed.
 
         Raises:
             InputError: a column is needed and not there.
@@ -52,29 +55,47 @@ class Facts:
                 "split sets person_threshold, but no detections are bound to compare faces by",
                 remedy="bind detections=FOLDER of detect_faces",
             )
-        rows = {row["id"]: row for row in iter_rows(pictures, sorted(columns))}
-        return cls(rows, read_embeddings(detections) if detections is not None else {})
+        return cls(pictures, detections, tuple(sorted(columns)))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the rows."""
+        known = read_schema(self.pictures)
+        return pa.schema([*(known.field(name) for name in self.columns), (EMBEDDING, pa.list_(pa.float32()))])
 
     @property
     def hashed(self) -> bool:
         """Whether every picture has its perceptual hash."""
-        return all(row.get("phash") is not None for row in self.rows.values())
+        return "phash" in self.columns and None not in (row["phash"] for row in iter_rows(self.pictures, ["phash"]))
 
-    def name(self, one: str) -> str:
-        """The file name of a picture, or its id."""
-        return str(self.rows[one].get("file_name", one))
+    def rows(self) -> Iterator[Row]:
+        """The facts of each picture in order, with its embedding, (D,) float32, or None."""
+        rows = iter_rows(self.pictures, self.columns)
+        if self.detections is None:
+            return (row | {EMBEDDING: None} for row in rows)
+        found = beside(rows, self.detections, [EMBEDDING])
+        return (row | {EMBEDDING: None if face is None else face[EMBEDDING]} for row, face in found)
 
-    def traits(self) -> dict[str, list[float]]:
-        """Pose and, where it was measured, expression, by id, in units that differ alike."""
-        return {
-            one: [float(row.get(name) or 0) / unit for name, unit in _UNITS.items()] for one, row in self.rows.items()
-        }
 
-    def by_person(self, ids: Iterable[str]) -> dict[str, list[Mapping[str, Any]]]:
-        """Rows of these pictures by person; those of nobody in particular are left out."""
-        groups: dict[str, list[Mapping[str, Any]]] = {}
-        for one in ids:
-            person = self.rows[one]["person"]
-            if person is not None:
-                groups.setdefault(person, []).append(self.rows[one])
-        return groups
+def name_of(row: Row) -> str:
+    """The file name of a picture, or its id."""
+    return str(row.get("file_name", row["id"]))
+
+
+def traits(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """Pose and, where it was measured, expression, by id, in units that differ alike."""
+    return {row["id"]: [float(row.get(name) or 0) / unit for name, unit in _UNITS.items()] for row in rows}
+
+
+def by_person(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by person, in the order of their ids; those of nobody in particular are left out."""
+    groups: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: str(row["id"])):
+        if row["person"] is not None:
+            groups.setdefault(row["person"], []).append(row)
+    return groups
+
+
+def embeddings(rows: Iterable[Row]) -> dict[str, np.ndarray]:
+    """By id, of the pictures that have one."""
+    return {row["id"]: row[EMBEDDING] for row in rows if row[EMBEDDING] is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,16 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 from tqdm import tqdm
 
 from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import InputError
+from likeness.core.io import digest_bytes
 from likeness.core.step import Metrics, Resources, StepSpec
 from likeness.data.caption_checks import CaptionChecks, Count, broken_caption, token_counter
 from likeness.data.captions import CAPTIONERS, Caption, Captioner, CaptionOptions, Row, Undescribed
-from likeness.data.shards import iter_rows, read_schema, row_count, with_reasons, write_shards
+from likeness.data.shards import SetWriter, iter_rows, read_schema, row_count, with_reasons
 
 
 class CaptionConfig(CaptionOptions, CaptionChecks):
@@ -31,24 +34,19 @@ class CaptionConfig(CaptionOptions, CaptionChecks):
 
 @dataclass
 class _Describing:
-    """A captioner behind its checks; ``aside``: what was wrong, by image id; ``replaced``: how often, by rule."""
+    """A captioner behind its checks; ``replaced``: how often its words were, by rule."""
 
     config: CaptionConfig
     captioner: Captioner
     tokens: tuple[Count, int] | None
-    aside: dict[str, Undescribed] = field(default_factory=dict)
     replaced: Counter[str] = field(default_factory=Counter)
 
-    def rows(self, kept: Path) -> Iterator[dict[str, Any]]:
-        """Rows with words."""
+    def rows(self, kept: Path) -> Iterator[tuple[dict[str, Any], Caption | Undescribed]]:
+        """Rows with their words, or with what is wrong."""
         rows = iter_rows(kept)
         while chunk := list(islice(rows, self.config.batch)):
             for row, words in zip(chunk, self.captioner(chunk), strict=True):
-                checked = self._checked(words, row)
-                if isinstance(checked, Undescribed):
-                    self.aside[row["id"]] = checked
-                else:
-                    yield row | {"caption": checked.text, "subject_caption": checked.subject}
+                yield row, self._checked(words, row)
 
     def _checked(self, words: Caption | Undescribed, row: Row) -> Caption | Undescribed:
         if isinstance(words, Caption):
@@ -82,28 +80,31 @@ def caption(
     work = _Describing(config, captioner, token_counter(base_model) if base_model is not None else None)
     schema = read_schema(kept)
     words = schema.append(pa.field("caption", pa.string())).append(pa.field("subject_caption", pa.string()))
-    progress = tqdm(work.rows(kept), "caption", row_count(kept), unit="picture")
-    write_shards(captioned, progress, rows_per_shard=config.rows_per_shard, schema=words)
-    described = row_count(captioned)
-    if work.aside and not described:
+    rules: Counter[str] = Counter()
+    seen = array("Q")  # of each caption, of which there may be millions
+    first = ""
+    with (
+        SetWriter(captioned, words, config.rows_per_shard) as described,
+        SetWriter(quarantine, with_reasons(schema), config.rows_per_shard) as aside,
+    ):
+        for row, found in tqdm(work.rows(kept), "caption", row_count(kept), unit="picture"):
+            if isinstance(found, Undescribed):
+                rules[found.rule] += 1
+                first = first or found.reason
+                aside.add(row | {"rules": [found.rule], "reasons": [found.reason]})
+            else:
+                seen.append(int(digest_bytes(found.text.encode())[:16], 16))
+                described.add(row | {"caption": found.text, "subject_caption": found.subject})
+    if aside.rows and not described.rows:
         raise InputError(
-            f"the captioner '{config.captioner}' has no words for any of {len(work.aside)} pictures: "
-            f"{next(iter(work.aside.values())).reason}",
+            f"the captioner '{config.captioner}' has no words for any of {aside.rows} pictures: {first}",
             remedy="add what is missing to metadata.jsonl, name another captioner (fixed needs nothing), or set "
             "failing: replace",
         )
-    rows = ({**row, **_because(work.aside[row["id"]])} for row in iter_rows(kept) if row["id"] in work.aside)
-    write_shards(quarantine, rows, rows_per_shard=config.rows_per_shard, schema=with_reasons(schema))
-    distinct = {row["caption"] for row in iter_rows(captioned, ["caption"])}
-    rules = Counter(found.rule for found in work.aside.values())
-    metrics: Metrics = {"pictures": described, "quarantined": len(work.aside), "replaced": work.replaced.total()}
-    metrics |= {"distinct_captions": len(distinct), "captioner": config.captioner}
+    metrics: Metrics = {"pictures": described.rows, "quarantined": aside.rows, "replaced": work.replaced.total()}
+    metrics |= {"distinct_captions": len(np.unique(np.array(seen))), "captioner": config.captioner}
     metrics |= {f"quarantined_{rule}": count for rule, count in sorted(rules.items())}
     return metrics | {f"replaced_{rule}": count for rule, count in sorted(work.replaced.items())}
-
-
-def _because(found: Undescribed) -> dict[str, list[str]]:
-    return {"rules": [found.rule], "reasons": [found.reason]}
 
 
 SPEC = StepSpec(
