@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from likeness.evaluation.rules import Demand, Rule
 from likeness.evaluation.scores import Scores
 from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_person, labels, persons
 from likeness.models.faces.pack import recogniser_digest
+from likeness.models.feature_cache import FILE
 from likeness.steps.evaluate import METRIC_NAMES, NEUTRAL_METRIC_NAMES, SET_METRIC_NAMES, SPEC, EvaluateConfig
 from rendered import pixels
 from tiny_draws import Draws
@@ -127,6 +130,7 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_bytes(
     inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the first batch of the second variant: the base's pictures are kept."""
+    monkeypatch.setenv("LIKENESS_CACHE", "")
     _, whole, whole_samples = _run(inputs, tmp_path / "whole")
     batches = -(-CONFIG.prompts * CONFIG.seeds // CONFIG.batch)
     draws = Draws(monkeypatch, fatal=batches + 1)
@@ -136,6 +140,27 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_bytes(
     assert draws.count == 2 * batches + 1
     assert digest_path(cut) == digest_path(whole)
     assert digest_path(cut_samples) == digest_path(whole_samples)
+
+
+def test_the_base_models_pictures_are_drawn_once_for_all_candidates_and_those_of_a_person_are_not_cached(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKENESS_CACHE", "")
+    _, plain, plain_samples = _run(inputs, tmp_path / "plain")
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "cache"))
+    batches = -(-CONFIG.prompts * CONFIG.seeds // CONFIG.batch)
+    for turn, drawn in (("first", 2 * batches), ("second", batches)):
+        draws = Draws(monkeypatch, fatal=-1)
+        _, result, samples = _run(inputs, tmp_path / turn)
+        monkeypatch.undo()
+        monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "cache"))
+        assert draws.count == drawn
+        assert digest_path(result) == digest_path(plain)
+        assert digest_path(samples) == digest_path(plain_samples)
+    with closing(sqlite3.connect(tmp_path / "cache" / FILE)) as database:
+        (keys,) = zip(*database.execute("SELECT key FROM features"), strict=True)
+    assert len(keys) == CONFIG.prompts * CONFIG.seeds
+    assert {key.partition("-")[0] for key in keys} == {digest_path(inputs["base_model"])}
 
 
 def _looks(inputs: dict[str, Path], root: Path, *rules: Rule) -> tuple[dict[str, Any], dict[str, Any], Path]:

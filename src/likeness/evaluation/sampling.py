@@ -10,25 +10,25 @@ from typing import Any
 
 from likeness.evaluation.prompts import noise_seeds
 from likeness.evaluation.readings import Pixels, Request
+from likeness.models.drawing import Sampling, draw
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """``variants``: name -> LoRA or adapter, None for the base model alone; ``kept``: where pictures outlive a kill."""
+    """``variants``: name -> LoRA or adapter, None for the base model alone, whose folder has the digest ``base``;
+    ``kept``: where pictures outlive a kill."""
 
     pipeline: Any
+    base: str
     variants: Mapping[str, Path | None]
     kept: Path
     seed: int
-    steps: int
-    guidance_scale: float
-    batch: int
+    sampling: Sampling
 
     def draw(self, requests: Sequence[Request]) -> dict[str, list[Pixels]]:
         """(H, W, 3) uint8 of each variant, one a request."""
         from tqdm import tqdm
 
-        from likeness.models.drawing import draw
         from likeness.models.policy import tuned
         from likeness.models.subjects import Subjects
 
@@ -42,10 +42,9 @@ class Sampler:
                     prompts,
                     seeds,
                     self.kept / f"{name}-{requests[0].index}",
-                    steps=self.steps,
-                    guidance_scale=self.guidance_scale,
-                    batch=self.batch,
+                    self.sampling,
                     faces=subjects.of(prompts) if subjects else None,
+                    drawn_by=self.base if lora is None else None,
                 )
                 out[name] = list(tqdm(drawn, f"evaluate {name}", len(requests), unit="picture"))
         return out

@@ -105,6 +105,7 @@ def evaluate(
     from likeness.evaluation.readings import Judges, references_of
     from likeness.evaluation.sampling import Sampler
     from likeness.evaluation.sets import measure_sets
+    from likeness.models.drawing import Sampling
     from likeness.models.generator import load_pipeline
     from likeness.models.runtime import torch_session
 
@@ -124,9 +125,8 @@ def evaluate(
         bank=config.bank,
     )
     variants = {"base": None, "candidate": lora} | ({} if incumbent is None else {"incumbent": incumbent})
-    sampler = Sampler(
-        load_pipeline(base_model), variants, samples, config.seed, config.steps, config.guidance_scale, config.batch
-    )
+    sampling = Sampling(config.steps, config.guidance_scale, config.batch)
+    sampler = Sampler(load_pipeline(base_model), digest_path(base_model), variants, samples, config.seed, sampling)
     photos = judges.read([row["pixels"] for row in held_out], _captions(held_out), targets)
     looks = check_looks(config.looks, config.prompts)
     inquiry = Inquiry(sampler, judges, targets, photos, config.metrics, config.demand, looks)

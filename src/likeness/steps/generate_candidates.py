@@ -76,7 +76,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     from tqdm import tqdm
 
-    from likeness.models.drawing import draw
+    from likeness.models.drawing import Sampling, draw
 
     plan = [(group, index) for group in range(len(prompts)) for index in range(config.images_per_prompt)]
     seeds = [derive_seed(config.seed, "candidate", *where) for where in plan]
@@ -85,9 +85,7 @@ def _rows(
         [prompts[group] for group, _ in plan],
         seeds,
         candidates / "drawn",
-        steps=config.steps,
-        guidance_scale=config.guidance_scale,
-        batch=config.batch,
+        Sampling(config.steps, config.guidance_scale, config.batch),
     )
     pictures = tqdm(drawn, "candidates", len(plan), unit="image")
     for (group, index), seed, picture in zip(plan, seeds, pictures, strict=True):
