@@ -8,6 +8,7 @@ import pytest
 from likeness.evaluation import canaries
 from likeness.evaluation.metrics import METRICS
 from likeness.evaluation.readings import SIDE, Readings, Reference, Request, thumbnail
+from likeness.evaluation.seen import Seen
 
 
 def _readings(prompts: int = 6, seeds: int = 2) -> Readings:
@@ -64,6 +65,34 @@ def test_a_copy_of_a_reference_scores_1() -> None:
     values = METRICS.get("copy_paste").score(readings)
     assert values[5] == pytest.approx(1)
     assert np.delete(values, 5).max() < 0.8
+
+
+def test_a_copy_of_a_training_picture_scores_1_where_it_is_known() -> None:
+    readings, rng = _readings(), np.random.default_rng(1)
+    features = rng.normal(size=(300, 5))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    seen = Seen(features, rng.integers(0, 256, (300, SIDE, SIDE, 3), dtype=np.uint8))
+    readings.pixels[4], readings.features[4] = seen.pixels[299], seen.features[299]
+    without = METRICS.get("copy_paste").score(readings)
+    assert without.max() < 0.9
+    values = METRICS.get("copy_paste").score(replace(readings, seen=seen))
+    assert values[4] == pytest.approx(1)
+    assert (values >= without).all()
+
+
+@pytest.mark.parametrize("count", [1, 5, 12])
+def test_the_nearest_of_few_is_that_of_all(count: int) -> None:
+    """By another route: numpy's own correlations, one pair at a time."""
+    readings, rng = _readings(), np.random.default_rng(2)
+    seen = Seen(readings.features[:count] * 0 + 0.1, rng.integers(0, 256, (12, SIDE, SIDE, 3), dtype=np.uint8)[:count])
+    expected = [
+        max(
+            (own @ features + np.corrcoef(picture.ravel(), pixels.ravel())[0, 1]) / 2
+            for features, pixels in zip(seen.features, seen.pixels, strict=True)
+        )
+        for own, picture in zip(readings.features, readings.pixels, strict=True)
+    ]
+    assert seen.nearest(readings.features, readings.pixels) == pytest.approx(expected)
 
 
 def test_identical_pictures_have_no_diversity() -> None:

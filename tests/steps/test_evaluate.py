@@ -163,6 +163,17 @@ def test_the_base_models_pictures_are_drawn_once_for_all_candidates_and_those_of
     assert {key.partition("-")[0] for key in keys} == {digest_path(inputs["base_model"])}
 
 
+def test_a_picture_of_the_training_set_is_a_copy(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """The base model's own pictures as the training set: every picture of the base is then a copy of one."""
+    _, result, samples = _run(inputs, tmp_path / "first", CONFIG.model_copy(update={"sample_prompts": CONFIG.prompts}))
+    drawn = [row for row in read_rows(samples) if row["variant"] == "base"]
+    write_shards(tmp_path / "train", [{"image": row["image"]} for row in drawn])
+    _, known, _ = _run(inputs | {"train": tmp_path / "train"}, tmp_path / "second")
+    before, after = (Scores.read(folder).mean("copy_paste", "base") for folder in (result, known))
+    assert after == pytest.approx(1.0)
+    assert (before < 0.99).all()
+
+
 def _looks(inputs: dict[str, Path], root: Path, *rules: Rule) -> tuple[dict[str, Any], dict[str, Any], Path]:
     config = CONFIG.model_copy(update={"prompts": 8, "looks": (4,), "demand": Demand(rules=rules)})
     metrics, result, _ = _run(inputs, root, config)

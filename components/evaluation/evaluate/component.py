@@ -17,6 +17,7 @@ def evaluate(
     samples: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    train: dsl.Input[dsl.Dataset] = None,
     incumbent: dsl.Input[dsl.Model] = None,
     photographs: dsl.Input[dsl.Dataset] = None,
 ) -> None:
@@ -24,7 +25,7 @@ def evaluate(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "evaluate@5",
+        "evaluate@6",
         config,
         inputs={
             "base_model": base_model,
@@ -35,6 +36,7 @@ def evaluate(
             "encoder": encoder,
             "judge_faces": judge_faces,
             "oracle": oracle,
+            "train": train,
             "incumbent": incumbent,
             "photographs": photographs,
         },

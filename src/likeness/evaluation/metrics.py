@@ -10,7 +10,8 @@ import numpy as np
 
 from likeness.core.registry import Registry
 from likeness.evaluation import canaries
-from likeness.evaluation.readings import Floats, Pixels, Readings
+from likeness.evaluation.readings import Floats, Readings
+from likeness.evaluation.seen import likeness
 
 
 @dataclass(frozen=True)
@@ -89,25 +90,14 @@ def diversity_across(readings: Readings) -> Floats:
 
 
 def copy_paste(readings: Readings) -> Floats:
-    """Likeness to the nearest reference picture: mean of encoder cosine and pixel correlation, at most 1.
-
-    A copy scores 1 on both; a new picture of the same person in other clothes scores high on neither.
-    """
+    """Likeness (see ``evaluation/seen.py``) to the nearest reference or, where they are known, training picture."""
     out = np.zeros(len(readings.requests))
     for subject, rows in readings.subject_rows():
-        reference = readings.references[subject]
-        cosine = readings.features[rows] @ reference.features.T
-        pixels = _standardised(readings.pixels[rows]) @ _standardised(reference.pixels).T
-        out[rows] = ((cosine + pixels) / 2).max(axis=1)
+        given = readings.references[subject]
+        out[rows] = likeness(readings.features[rows], readings.pixels[rows], given.features, given.pixels).max(axis=1)
+    if readings.seen is not None:
+        out = np.maximum(out, readings.seen.nearest(readings.features, readings.pixels))
     return out
-
-
-def _standardised(pixels: Pixels) -> Floats:
-    """(N, S * S * 3) with mean 0 and length 1, so that dot products are correlations."""
-    flat = pixels.reshape(len(pixels), -1).astype(np.float64)
-    flat -= flat.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.asarray(flat / np.where(length > 0, length, 1), dtype=np.float64)
 
 
 def _add(name: str, metric: Metric) -> None:
@@ -137,7 +127,12 @@ _add(
         diversity_across, "distance between prompts of one subject", "cosine distance", "higher", -2, 4, anchored=True
     ),
 )
-_add("copy_paste", Metric(copy_paste, "likeness to the nearest reference", "similarity", "lower", -1, 1, anchored=True))
+_add(
+    "copy_paste",
+    Metric(
+        copy_paste, "likeness to the nearest picture that training saw", "similarity", "lower", -1, 1, anchored=True
+    ),
+)
 for _name, _score, _unit, _high in (
     ("darkness", canaries.darkness, "share", 1.0),
     ("saturation", canaries.saturation, "share", 1.0),

@@ -17,6 +17,7 @@ from PIL import Image
 from likeness.core.errors import InputError
 
 if TYPE_CHECKING:
+    from likeness.evaluation.seen import Seen
     from likeness.models.embedded.oracle import AttributeReader
     from likeness.rewards.learnt_reward import LearntReward
 
@@ -54,7 +55,8 @@ class Reference:
 @dataclass(frozen=True)
 class Readings:
     """``pixels`` (N, S, S, 3); ``faces`` (N, D), rows of NaN where no face is found; ``features`` and ``texts``
-    (N, E), L2-normalised; ``fidelity`` (N,) in [0, 1]; ``heads``: reward head -> (N,)."""
+    (N, E), L2-normalised; ``fidelity`` (N,) in [0, 1]; ``heads``: reward head -> (N,). ``seen``: what else training
+    saw, if it is known."""
 
     requests: tuple[Request, ...]
     pixels: Pixels
@@ -64,6 +66,7 @@ class Readings:
     fidelity: Floats
     heads: Mapping[str, Floats]
     references: Mapping[str, Reference]
+    seen: Seen | None = None
 
     @property
     def found(self) -> NDArray[np.bool_]:
@@ -96,12 +99,15 @@ def thumbnail(pixels: Pixels) -> Pixels:
 
 @dataclass
 class Judges:
-    """The models that score and were never trained against: recogniser B, the judge reward, the encoder, the oracle."""
+    """The models that score and were never trained against: recogniser B, the judge reward, the encoder, the oracle.
+
+    ``seen``: the training pictures that readings are to know of."""
 
     faces: Any
     reward: LearntReward
     oracle: AttributeReader
     batch: int = 32
+    seen: Seen | None = None
 
     @classmethod
     def load(cls, judge: Path, encoder: Path, faces: Path, oracle: Path, det_size: int, threads: int) -> Judges:
@@ -144,6 +150,7 @@ class Judges:
             fidelity=fidelity,
             heads=heads,
             references=references,
+            seen=self.seen,
         )
 
     def features(self, pictures: Sequence[Pixels]) -> Floats:

@@ -96,6 +96,7 @@ def _alignment() -> tuple[Node, ...]:
             lora="finetune.lora",
             references="split.references",
             evaluation="split.evaluation",
+            train="split.train",
             judge="train_judge.reward",
             encoder="sources.encoder",
             judge_faces="sources.judge_faces",

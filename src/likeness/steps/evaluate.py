@@ -94,16 +94,21 @@ def evaluate(
     encoder: Path,
     judge_faces: Path,
     oracle: Path,
+    train: Path | None,
     incumbent: Path | None,
     photographs: Path | None,
     evaluation_result: Path,
     samples: Path,
 ) -> Metrics:
-    """Score base, candidate and incumbent on equal prompts and seeds, with paired bootstrap intervals."""
+    """Score base, candidate and incumbent on equal prompts and seeds, with paired bootstrap intervals.
+
+    A picture that is one of ``train`` counts as a copy, as one of the references does.
+    """
     from likeness.evaluation.evidence import Inquiry
     from likeness.evaluation.prompts import draw_requests
     from likeness.evaluation.readings import Judges, references_of
     from likeness.evaluation.sampling import Sampler
+    from likeness.evaluation.seen import Seen
     from likeness.evaluation.sets import measure_sets
     from likeness.models.drawing import Sampling
     from likeness.models.generator import load_pipeline
@@ -115,6 +120,7 @@ def evaluate(
     torch_session(config.seed, config.threads)
     seen, held_out = read_pictures(references), read_pictures(evaluation)
     judges = Judges.load(judge, encoder, judge_faces, oracle, config.det_size, config.threads)
+    judges.seen = Seen.of(train, judges) if train is not None else None
     targets = references_of(judges, seen, held_out)
     requests = draw_requests(
         held_out,
@@ -246,7 +252,7 @@ def _write_samples(
 
 SPEC = StepSpec(
     name="evaluate",
-    version="5",
+    version="6",
     category="evaluation",
     config=EvaluateConfig,
     run=evaluate,
@@ -259,11 +265,12 @@ SPEC = StepSpec(
         "encoder": ArtifactKind.MODEL,
         "judge_faces": ArtifactKind.FACE_PACK,
         "oracle": ArtifactKind.MODEL,
+        "train": ArtifactKind.SHARDS,
         "incumbent": ArtifactKind.LORA,
         "photographs": ArtifactKind.SHARDS,
     },
     outputs={"evaluation_result": ArtifactKind.EVALUATION, "samples": ArtifactKind.SHARDS},
-    optional=frozenset({"incumbent", "photographs"}),
+    optional=frozenset({"train", "incumbent", "photographs"}),
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
     resumable=True,
 )
