@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from likeness.core.errors import InputError
-from likeness.evaluation.distances import Moments, SetEstimate, cmmd, frechet, frechet_of_moments, kid, vendi
+from likeness.evaluation.distances import Moments, SetEstimate, cmmd, frechet, frechet_of_moments, kid, style, vendi
 from likeness.evaluation.sets import SET_METRICS, SETS, measure_sets, read_sets, summarise_sets, write_sets
 from likeness.steps.evaluate import SET_METRIC_NAMES
 
@@ -105,6 +105,26 @@ def test_equal_seeds_give_equal_replicates_and_paired_sets_a_narrower_difference
     one, two = kid(a, b, seed=4), kid(near, b, seed=4)
     assert np.array_equal(kid(a, b, seed=4).replicates, one.replicates)
     assert np.std(one.minus(two).replicates) < 0.2 * np.std(one.replicates)
+
+
+def test_style_is_worth_nothing_where_the_content_is_lost() -> None:
+    """The paper's form, by hand; its point: of two sets in one style that which kept its content is better."""
+    a, b = _sets(40, 40, 8)
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    one = style(a, b, content=a, seed=1, replicates=5)
+    assert one.value == pytest.approx(1 + _textbook(a, b), rel=1e-6)
+    assert one.replicates == pytest.approx(1 + frechet(a, b, seed=1, replicates=5).replicates)
+    order = np.roll(np.arange(40), 1)
+    lost = style(a, b, content=a[order], seed=1, replicates=5)
+    kept = (a * a[order]).sum(axis=1)
+    assert lost.value == pytest.approx((2 - kept.mean()) * (1 + _textbook(a, b)), rel=1e-6)
+    assert lost.value > one.value
+    counts = np.random.default_rng([1, 0]).multinomial(40, np.full(40, 1 / 40), size=5)
+    expected = (2 - counts[3] @ kept / 40) * one.replicates[3]
+    assert lost.replicates[3] == pytest.approx(expected)
+    sets = measure_sets({"base": a, "candidate": b}, b, ("style_photos",), seed=0, replicates=100)
+    content = 1 + (1 - (a * b).sum(axis=1)).mean()
+    assert sets["style_photos"]["candidate"].value == pytest.approx(content, abs=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.ones((1, 3)), np.ones((4, 2)), np.full((4, 3), np.nan)])

@@ -7,7 +7,7 @@ serves the estimate and all replicates.
 
 References: Heusel et al., 2017 (Frechet distance, 1706.08500); Binkowski et al., 2018 (KID, 1801.01401);
 Jayasumana et al., 2024 (CMMD, 2401.09603); Friedman and Dieng, 2022 (Vendi score, 2210.02410);
-Chan, Golub and LeVeque, 1979 (merging moments).
+Chan, Golub and LeVeque, 1979 (merging moments); Wright and Ommer, 2022 (ArtFID, 2207.12280).
 """
 
 from __future__ import annotations
@@ -127,6 +127,22 @@ def frechet(a: Array, b: Array, *, seed: int, replicates: int = 200) -> SetEstim
         return float(means + traces - 2 * root)
 
     return by_counts(a, b, distance, seed, replicates)
+
+
+def style(a: Array, b: Array, *, content: Array, seed: int, replicates: int = 200) -> SetEstimate:
+    """(1 + content lost) (1 + Frechet distance) of ``a`` (N, D) from the style ``b`` (M, D); 1 at best.
+
+    ArtFID's form (Wright and Ommer, 2022, 2207.12280), for which a picture in the right style of something else is no
+    success. What is lost of ``content`` (N, D), the pictures that keep it, row by row, is here the cosine distance in
+    the space of the features, L2-normalised, where the paper has LPIPS.
+    """
+    a, b = _checked(a, b)
+    lost = 1 - (a * content).sum(axis=1)
+    mean = by_counts(a, b, lambda p, _: float(p @ lost / p.sum()), seed, replicates)
+    distance = frechet(a, b, seed=seed, replicates=replicates)  # of the same draws: both are of the same pictures
+    return SetEstimate(
+        (1 + mean.value) * (1 + distance.value), (1 + mean.replicates) * (1 + distance.replicates), distance.n
+    )
 
 
 def kid(a: Array, b: Array, *, seed: int, replicates: int = 200) -> SetEstimate:

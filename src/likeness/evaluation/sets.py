@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,7 +14,7 @@ from likeness.core.errors import InputError
 from likeness.core.registry import Registry
 from likeness.core.seeds import derive_seed
 from likeness.evaluation.bias import evenness, shift
-from likeness.evaluation.distances import SetEstimate, cmmd, frechet, kid, vendi
+from likeness.evaluation.distances import SetEstimate, cmmd, frechet, kid, style, vendi
 from likeness.evaluation.statistics import Array
 
 SETS = "sets.parquet"
@@ -41,16 +41,17 @@ class SetMetric:
     """``score``: features (N, E) of a variant and (M, E) of what it is compared ``to`` -> an estimate >= ``low``.
 
     ``to``: the base model's pictures of equal prompts and seeds, photographs, or nothing. ``neutral``: of pictures
-    whose prompts name no subject.
+    whose prompts name no subject. ``keeps``: told of the base model's pictures too, by the name ``content``.
     """
 
-    score: Distance
+    score: Callable[..., SetEstimate]
     to: Literal["base", "photographs", "nothing"]
     summary: str
     unit: str
     direction: Literal["higher", "lower", "neither"]
     low: float = 0.0
     neutral: bool = False
+    keeps: bool = False
 
 
 SET_METRICS: Registry[SetMetric] = Registry("set_metric", builtin=("likeness.evaluation.sets",))
@@ -62,7 +63,7 @@ def _vendi(a: Array, b: Array, *, seed: int, replicates: int) -> SetEstimate:
 
 def _add(
     name: str,
-    score: Distance,
+    score: Callable[..., SetEstimate],
     to: Literal["base", "photographs", "nothing"],
     summary: str,
     unit: str,
@@ -80,6 +81,8 @@ _DISTANCES: dict[str, tuple[Distance, str, str]] = {
 for _name, (_score, _what, _unit) in _DISTANCES.items():
     _add(f"{_name}_base", _score, "base", f"{_what} from the base model's pictures", _unit, "neither")
     _add(f"{_name}_photos", _score, "photographs", f"{_what} from photographs", _unit, "lower")
+_STYLE = "prompt kept and photographs' style met (ArtFID's form)"
+_add("style_photos", style, "photographs", _STYLE, "product", "lower", low=1.0, keeps=True)
 _add("vendi", _vendi, "nothing", "how many different pictures the set is worth", "pictures", "higher", low=1.0)
 _SHIFT = "shift of who is drawn when no subject is named, from the base model"
 _add("bias_shift", shift, "base", _SHIFT, "bits", "lower", neutral=True)
@@ -110,8 +113,9 @@ def measure_sets(
         other = {"base": drawn[BASE], "photographs": photographs, "nothing": drawn[BASE]}[metric.to]
         if other is None:
             continue
+        more = {"content": drawn[BASE]} if metric.keeps else {}
         out[name] = {
-            variant: metric.score(own, other, seed=derive_seed(seed, name), replicates=replicates)
+            variant: metric.score(own, other, seed=derive_seed(seed, name), replicates=replicates, **more)
             for variant, own in drawn.items()
             if metric.to != "base" or variant != BASE
         }

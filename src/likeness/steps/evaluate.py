@@ -43,7 +43,16 @@ METRIC_NAMES = (
     "edge_density",
     "colour_entropy",
 )
-SET_METRIC_NAMES = ("frechet_base", "kid_base", "cmmd_base", "frechet_photos", "kid_photos", "cmmd_photos", "vendi")
+SET_METRIC_NAMES = (
+    "frechet_base",
+    "kid_base",
+    "cmmd_base",
+    "frechet_photos",
+    "kid_photos",
+    "cmmd_photos",
+    "style_photos",
+    "vendi",
+)
 NEUTRAL_METRIC_NAMES = ("bias_shift", "bias_evenness")
 
 
