@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from likeness.core.io import read_json, write_text
@@ -248,6 +249,24 @@ def ingest() -> str:
     )
 
 
+def noop() -> str:
+    """What DVC asks for when nothing changed."""
+    found = result("noop_dvc")
+    spent, calls = found["cpu_s"], found["stat_calls"]
+    rows = [
+        [what, f"{median(spent[kind]):.2f}", calls[kind]]
+        for what, kind in (
+            (f"{found['pictures']} pictures in {found['files']} files", "full"),
+            ("one picture", "empty"),
+        )
+    ]
+    return (
+        "## DVC with nothing to do\n\n`python benchmarks/noop_dvc.py`: `dvc repro` of two stages that are current, "
+        f"{len(spent['full'])} alternating pairs; median ratio {found['ratio']:.2f}, the goal is at most 1.5\n\n"
+        f"{table(['data set', 'CPU-seconds', 'calls of stat'], rows)}"
+    )
+
+
 def scorers() -> str:
     """What the scorers tell apart, and what they cost."""
     found = result("scorers")
@@ -372,6 +391,7 @@ def page() -> str:
         reward_heads(),
         voting(),
         ingest(),
+        noop(),
         races(),
         scorers(),
     ]

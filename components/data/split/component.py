@@ -19,7 +19,7 @@ def split(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "split@4",
+        "split@5",
         config,
         inputs={"captioned": captioned, "detections": detections},
         outputs={

@@ -116,7 +116,7 @@ def _read(folder: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def _batches(folder: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    with _reading(folder), pq.ParquetFile(folder / DETECTIONS) as parquet:
+    with _reading(folder), pq.ParquetFile(folder / DETECTIONS, pre_buffer=False) as parquet:
         yield from parquet.iter_batches(_BATCH, columns=["id", *columns])
 
 

@@ -25,6 +25,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _BATCH, _TABLE_BATCH = 64, 1 << 16
 _ROW_GROUP = 100  # the Hugging Face viewer and streaming readers fetch whole row groups
 _GROUP_BYTES = 8_000_000
+_PLAIN_GROUP = 10_000
 _METADATA = b"huggingface"
 
 
@@ -104,10 +105,13 @@ def write_table(file: Path, table: pa.Table) -> None:
 
 
 def write_table_rows(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
-    """Write what :func:`write_table` does, a row group in memory at a time; returns the number of rows."""
+    """Write one Parquet file without pictures, a row group in memory at a time; returns the number of rows.
+
+    Its row groups are large: what a writer remembers of each, until the end, is more than a few rows take.
+    """
     iterator, count = iter(rows), 0
     with _writer(file, schema) as writer:
-        while group := list(islice(iterator, _ROW_GROUP)):
+        while group := list(islice(iterator, _PLAIN_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             count += len(group)
         if not count:
@@ -264,7 +268,8 @@ def iter_shard(file: Path, columns: Sequence[str] | None = None) -> Iterator[dic
 
 def _shard_batches(file: Path, columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
     try:
-        with pq.ParquetFile(file) as parquet:
+        # Buffered ahead, all the pictures of a shard would be in memory at once.
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(rows, columns=list(columns) if columns is not None else None):
                 yield batch.replace_schema_metadata(None)
     except (OSError, pa.ArrowInvalid) as error:

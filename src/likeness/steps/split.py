@@ -185,7 +185,7 @@ def _pairs(
 
 SPEC = StepSpec(
     name="split",
-    version="4",
+    version="5",
     category="data",
     config=SplitConfig,
     run=split,
