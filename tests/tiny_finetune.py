@@ -54,7 +54,8 @@ def _train(folder: Path) -> Path:
     return folder
 
 
-def _reward(folder: Path, clip: Path) -> Path:
+def write_reward(folder: Path, clip: Path) -> Path:
+    """Untrained heads for appeal and structure on the encoder in ``clip``."""
     from likeness.models.encoders import DualEncoder
     from likeness.rewards.learnt_reward import save_heads
     from likeness.rewards.models.head import HeadConfig, new_head
@@ -78,7 +79,7 @@ def finetune_inputs(root: Path, base_model: Path, encoder: Path) -> dict[str, Pa
         "base_model": base_model,
         "references": write_references(root / "references"),
         "train": _train(root / "train"),
-        "reward": _reward(root / "reward", encoder),
+        "reward": write_reward(root / "reward", encoder),
         "encoder": encoder,
         "faces": PACK,
     }

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from likeness.core.errors import InputError, UnknownNameError
 from likeness.core.io import digest_path, write_json
@@ -26,6 +25,7 @@ from likeness.models.feature_cache import FILE
 from likeness.steps.evaluate import METRIC_NAMES, NEUTRAL_METRIC_NAMES, SET_METRIC_NAMES, SPEC, EvaluateConfig
 from rendered import pixels
 from tiny_draws import Draws
+from tiny_finetune import write_reward
 from tiny_training import disturb, policy_of
 
 PACK = Path(__file__).parents[2] / "assets/embedded/faces/models/portraits-judge"
@@ -44,23 +44,6 @@ def _subjects(folder: Path, count: int, seed: int) -> Path:
             factors = {name: FACTORS[name][value] for name, value in labels(portrait).items()}
             rows.append({"image": encode_png(pixels(portrait)), **factors, **words})
     write_shards(folder, rows)
-    return folder
-
-
-def _reward(folder: Path, clip: Path) -> Path:
-    from likeness.models.encoders import DualEncoder
-    from likeness.rewards.learnt_reward import save_heads
-    from likeness.rewards.models.head import HeadConfig, new_head
-
-    encoder = DualEncoder.load(clip)
-    torch.manual_seed(0)
-    width = encoder.feature_dimension
-    heads = {
-        name: new_head(HeadConfig(hidden=4), torch.zeros(width), torch.ones(width), encoder.dimension)
-        for name in ("appeal", "structure")
-    }
-    folder.mkdir()
-    save_heads(folder, heads, encoder, {})
     return folder
 
 
@@ -88,7 +71,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, sd15_folder: Path, clip_fol
         "lora": _lora(root / "lora", sd15_folder),
         "references": _subjects(root / "references", 3, 1),
         "evaluation": _subjects(root / "evaluation", 4, 2),
-        "judge": _reward(root / "judge", clip_folder),
+        "judge": write_reward(root / "judge", clip_folder),
         "encoder": clip_folder,
         "judge_faces": PACK,
         "oracle": _oracle(root / "oracle"),
