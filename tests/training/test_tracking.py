@@ -18,14 +18,18 @@ from typing import Any
 import pytest
 
 from likeness.core.errors import ConfigError, UnknownNameError
-from likeness.core.io import digest_file
+from likeness.core.io import LINEAGE, digest_file, digest_path, write_json
+from likeness.core.step import execute
 from likeness.models.adapters.lora import FILE as LORA_FILE
 from likeness.models.policy import Policy
+from likeness.steps.report import SPEC as REPORT
+from likeness.steps.report import ReportConfig
 from likeness.training.algorithm import Algorithm, Slots, StepOutput
 from likeness.training.plan import TrainerConfig
 from likeness.training.samples import write_grid
-from likeness.training.tracking import TRACKERS, Run, Tracking, open_tracking, parse_tracking
+from likeness.training.tracking import ENVIRONMENT, TRACKERS, Run, Tracking, open_tracking, parse_tracking
 from likeness.training.trainer import Trainer
+from planted_run import planted_run
 from tiny_training import policy_of, toy_denoising
 
 CONFIG = TrainerConfig(steps=6, batch=1, learning_rate=1e-3, checkpoint_every=3, sample_every=2)
@@ -191,6 +195,28 @@ def test_mlflow_holds_settings_pictures_and_how_the_run_ended(
         tmp_path / "one" / "samples" / "step-0002.png"
     )
     assert str(database.parent / "artifacts") in run.info.artifact_uri
+
+
+def test_the_report_of_a_run_joins_its_record(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = settings("mlflow", database, "reported")
+    with open_tracking(text, RUN) as tracking:
+        tracking.start(1, {"loss": [0.5]})
+    inputs = planted_run(tmp_path, good=True)
+    write_json(inputs["lora"] / LINEAGE, {"self": RUN.lineage, "port": "lora", "nodes": {}})
+    monkeypatch.setenv(ENVIRONMENT, text)
+    outputs = {"report": tmp_path / "page.html", "figures": tmp_path / "figures"}
+    metrics = execute(REPORT, ReportConfig(), inputs, outputs)
+    client, (run,) = mlflow_runs(f"sqlite:///{database}", "reported")
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["loss"] == 0.5
+    assert run.data.metrics["identity_difference"] == metrics["identity_difference"]
+    kept = Path(client.download_artifacts(run.info.run_id, "report"))
+    assert digest_file(kept / "report.html") == digest_file(outputs["report"])
+    assert digest_path(kept / "figures") == digest_path(outputs["figures"])
+    monkeypatch.setenv(ENVIRONMENT, "mlflow:http://127.0.0.1:9")  # nobody there: the page is written nevertheless
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    execute(REPORT, ReportConfig(), inputs, {name: tmp_path / "again" / name for name in outputs})
+    assert digest_path(tmp_path / "again" / "report") == digest_path(outputs["report"])
 
 
 def test_a_long_run_is_sent_in_requests_that_mlflow_takes(database: Path) -> None:

@@ -16,6 +16,7 @@ def report(
     registration: dsl.Input[dsl.Artifact],
     data_docs: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
+    figures: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
     quarantine: dsl.Input[dsl.Dataset] = None,
@@ -25,7 +26,7 @@ def report(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "report@5",
+        "report@6",
         config,
         inputs={
             "train": train,
@@ -41,6 +42,6 @@ def report(
             "quarantine": quarantine,
             "undescribed": undescribed,
         },
-        outputs={"report": report},
+        outputs={"report": report, "figures": figures},
         metrics=metrics,
     )

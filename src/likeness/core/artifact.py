@@ -26,6 +26,7 @@ class ArtifactKind(StrEnum):
     REGISTRATION = "registration"  # registration.json
     DOCS = "docs"  # a static HTML site
     CONSENT = "consent"  # ledger.jsonl: who may be used for what, until when
+    FIGURES = "figures"  # tables of JSON rows, each to be drawn
     HTML = "html"  # one self-contained HTML file
 
     @property

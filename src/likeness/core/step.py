@@ -41,6 +41,21 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """How to draw ``file``, a table of JSON rows in the folder of output ``port``, or each table of a folder there.
+
+    ``x``, ``y``: columns. ``horizontal``: bars of ``x`` for each ``y`` instead of a line. ``title``: else the file.
+    """
+
+    port: str
+    file: str
+    x: str
+    y: str
+    title: str | None = None
+    horizontal: bool = False
+
+
+@dataclass(frozen=True)
 class StepSpec(Generic[C]):
     """One definition of one step.
 
@@ -49,6 +64,7 @@ class StepSpec(Generic[C]):
     same inputs would give other bytes. ``optional`` inputs are passed as None when unbound. A ``resumable`` step
     finds what a killed run left in its output folders and goes on from there. A ``parallel`` step may be run by several
     processes at once (torchrun, accelerate launch): the first prepares and publishes the outputs, the others help.
+    ``plots``: what drivers that draw show of the outputs.
     """
 
     name: str
@@ -62,12 +78,15 @@ class StepSpec(Generic[C]):
     resources: Resources = field(default_factory=Resources)
     resumable: bool = False
     parallel: bool = False
+    plots: tuple[Plot, ...] = ()
 
     def __post_init__(self) -> None:
         expected = ["config", *self.inputs, *self.outputs]
         actual = list(inspect.signature(self.run).parameters)
         if actual != expected:
             raise TypeError(f"step {self.name}: run takes {actual}, but its ports say {expected}")
+        if strange := {plot.port for plot in self.plots} - set(self.outputs):
+            raise TypeError(f"step {self.name} draws {strange}, which it does not write")
 
     @property
     def summary(self) -> str:

@@ -35,6 +35,7 @@ KFP_CLASS = {
     ArtifactKind.REGISTRATION: "Artifact",
     ArtifactKind.DOCS: "Artifact",
     ArtifactKind.CONSENT: "Artifact",
+    ArtifactKind.FIGURES: "Artifact",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from pydantic import Field
 from likeness.core.artifact import ArtifactKind, read_lineage
 from likeness.core.config import Config
 from likeness.core.io import read_json
-from likeness.core.step import Metrics, StepSpec
+from likeness.core.step import Metrics, Plot, StepSpec
 from likeness.steps.mine_preferences import QUARANTINE
+from likeness.training.tracking import ENVIRONMENT, attach
 
 _DOCS_BYTES = 300_000  # a larger data contract is left out of the page, not cut in the middle
 
@@ -40,10 +42,16 @@ def report(
     quarantine: Path | None,
     undescribed: Path | None,
     report: Path,
+    figures: Path,
 ) -> Metrics:
-    """Write the decision, the pictures, the curves, the figures and the lineage into one HTML file."""
+    """Write the decision, the pictures, the curves, the figures and the lineage into one HTML file.
+
+    ``figures`` holds the same figures as tables. The tracker of the training run, if LIKENESS_TRACKING names one that
+    keeps files, gets both.
+    """
     from likeness.data.shards import iter_rows
     from likeness.evaluation.report import sections
+    from likeness.evaluation.report.figures import headline_numbers, write_figures
     from likeness.evaluation.report.page import document, section
     from likeness.evaluation.report.pictures import comparison
     from likeness.evaluation.scores import SUMMARY
@@ -52,6 +60,7 @@ def report(
     verdict = read_json(decision / "decision.json")
     record = read_json(registration / "registration.json")
     summary = read_json(evaluation_result / SUMMARY)
+    training = read_json(lora / "training.json")
     lineage = read_lineage(decision)
     licences = [line.removeprefix("- ") for line in licence_lines(verdict, record.get("licences", {}))]
     pictures = comparison(list(iter_rows(samples)), config.picture_bytes)
@@ -61,14 +70,20 @@ def report(
         section("Before and after, at equal seeds", pictures),
         sections.metrics(summary),
         sections.sets(summary.get("sets", {})),
-        sections.training(read_json(lora / "training.json")),
+        sections.training(training),
         _data(train, [folder for folder in (quarantine, undescribed) if folder is not None], data_docs),
         _preferences(preferences, {"reward": reward, "judge": judge}),
         sections.provenance(lineage["nodes"] if lineage else None, record, licences),
     ]
     text = document(config.title, parts)
     report.write_text(text, "utf-8")
-    return {"bytes": len(text.encode()), "passed": bool(verdict["passed"])}
+    write_figures(figures, training, summary, verdict)
+    numbers = headline_numbers(summary, verdict)
+    trained = read_lineage(lora)
+    if trained is not None:
+        kept = {"report/report.html": report, "report/figures": figures}
+        attach(os.environ.get(ENVIRONMENT, ""), trained["self"], kept, numbers)
+    return {"bytes": len(text.encode()), **numbers}
 
 
 def _data(train: Path, quarantines: Sequence[Path], docs: Path) -> str:
@@ -103,7 +118,7 @@ def _preferences(preferences: Path, models: dict[str, Path]) -> str:
 
 SPEC = StepSpec(
     name="report",
-    version="5",
+    version="6",
     category="evaluation",
     config=ReportConfig,
     run=report,
@@ -121,6 +136,11 @@ SPEC = StepSpec(
         "quarantine": ArtifactKind.SHARDS,
         "undescribed": ArtifactKind.SHARDS,
     },
-    outputs={"report": ArtifactKind.HTML},
+    outputs={"report": ArtifactKind.HTML, "figures": ArtifactKind.FIGURES},
     optional=frozenset({"quarantine", "undescribed"}),
+    plots=(
+        Plot("figures", "curves", x="step", y="value"),
+        Plot("figures", "differences.json", "difference", "metric", "Tuned minus baseline, paired", horizontal=True),
+        Plot("figures", "rules.json", "value", "rule", "What the gate's rules saw", horizontal=True),
+    ),
 )

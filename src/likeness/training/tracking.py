@@ -77,11 +77,12 @@ class Tracker(Protocol):
 @dataclass(frozen=True)
 class TrackerSpec(Generic[C]):
     """One tracker by name. ``where``: the setting that ``NAME:WHERE`` gives. ``build`` reaches the place of the record
-    and fails if it is not there."""
+    and fails if it is not there. ``attach``, where files can be kept: see :func:`attach`."""
 
     config: type[C]
     where: str
     build: Callable[[C, Run], Tracker]
+    attach: Callable[[C, str, Mapping[str, Path], Mapping[str, float]], None] | None = None
 
 
 TRACKERS: Registry[TrackerSpec[Any]] = Registry(
@@ -126,6 +127,24 @@ def open_tracking(text: str, run: Run) -> Tracking:
         with _starting(name):
             trackers[name] = TRACKERS.get(name).build(settings, run)
     return Tracking(trackers)
+
+
+def attach(text: str, lineage: str, files: Mapping[str, Path], numbers: Mapping[str, float]) -> None:
+    """Give ``files``, texts and folders by name, and ``numbers`` to the record of the run whose lineage key this is.
+
+    A run that is not on record gets one. As while training, a tracker that fails is named on the log.
+
+    Raises:
+        ConfigError: ``text``, the variable's value, is none of its forms.
+    """
+    for name, settings in parse_tracking(text).items():
+        add = TRACKERS.get(name).attach
+        if add is None:
+            continue
+        try:
+            add(settings, lineage, files, numbers)
+        except Exception as error:  # noqa: BLE001 whatever a tracker raises, the result stands
+            _LOG.warning("tracker '%s' did not take %s: %s", name, ", ".join(files), error)
 
 
 class Tracking:

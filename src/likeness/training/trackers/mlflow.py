@@ -57,15 +57,8 @@ class MlflowTracker:
     @classmethod
     def build(cls, settings: MlflowSettings, run: Run) -> MlflowTracker:
         """Raises ConfigError without a URI, ImportError without mlflow, MlflowException where nothing answers."""
-        uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-        if not uri:
-            raise ConfigError("tracker 'mlflow' has no URI", remedy="write mlflow:URI, or set MLFLOW_TRACKING_URI")
-        for name, value in _DEFAULTS.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri)
-        return cls(client, _experiment(client, uri, settings.experiment), run, settings.interval)
+        client, experiment = _open(settings)
+        return cls(client, experiment, run, settings.interval)
 
     def start(self, step: int, curves: Curves) -> None:
         self._id = self._unfinished(step) or self._create()
@@ -120,6 +113,40 @@ class MlflowTracker:
         self._unsent, self._sent_at = [], time.monotonic()
 
 
+def attach(settings: MlflowSettings, lineage: str, files: Mapping[str, Path], numbers: Mapping[str, float]) -> None:
+    """``files`` as artefacts and ``numbers`` as metrics of the newest run of that lineage."""
+    from mlflow.entities import Metric
+
+    client, experiment = _open(settings)
+    of_it = f"tags.`{LINEAGE}` = '{lineage}'"
+    found = client.search_runs([experiment], of_it, order_by=["start_time DESC"], max_results=1)
+    if found:
+        run = str(found[0].info.run_id)
+    else:
+        run = str(client.create_run(experiment, tags={LINEAGE: lineage}, run_name=lineage[:12]).info.run_id)
+        client.set_terminated(run)
+    now = int(time.time() * 1000)
+    client.log_batch(run, metrics=[Metric(name, float(value), now, 0) for name, value in numbers.items()])
+    for name, path in files.items():
+        if path.is_dir():
+            client.log_artifacts(run, str(path), name)
+        else:
+            client.log_text(run, path.read_text("utf-8"), name)
+
+
+def _open(settings: MlflowSettings) -> tuple[Any, str]:
+    """A client, and the experiment's id."""
+    uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        raise ConfigError("tracker 'mlflow' has no URI", remedy="write mlflow:URI, or set MLFLOW_TRACKING_URI")
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    return client, _experiment(client, uri, settings.experiment)
+
+
 def _experiment(client: Any, uri: str, name: str) -> str:
     """Id of the experiment, made if it is not there."""
     from mlflow.exceptions import MlflowException
@@ -150,4 +177,4 @@ def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-TRACKERS.add("mlflow", TrackerSpec(MlflowSettings, "uri", MlflowTracker.build), __name__)
+TRACKERS.add("mlflow", TrackerSpec(MlflowSettings, "uri", MlflowTracker.build, attach), __name__)
