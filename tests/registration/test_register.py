@@ -18,8 +18,9 @@ from likeness.registration.register import register
 from likeness.registration.registry import Registry, RegistryConflictError, object_key
 from likeness.steps.gate import SPEC as GATE
 from likeness.steps.gate import GateConfig
-from likeness.steps.register import SPEC, RegisterConfig
+from likeness.steps.register import SIGNING_KEY, SPEC, RegisterConfig
 from registration.decided import decided, model
+from registration.keys import keys
 
 LICENCES = {"avataaars": "free for personal and commercial use"}
 
@@ -61,6 +62,25 @@ def test_a_passed_model_is_registered_once_and_comes_back_whole(good: tuple[Path
     assert "pass: identity" in (tmp_path / "out/MODEL_CARD.md").read_text()
     assert read_json(tmp_path / "out/manifest.json") == manifest
     assert list(registry.problems()) == []
+
+
+def test_what_is_registered_is_signed_where_the_environment_names_a_key(
+    good: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = keys(tmp_path, "ours")
+    monkeypatch.setenv(SIGNING_KEY, str(tmp_path / "nowhere.pem"))
+    with pytest.raises(InputError, match=r"no key file .*nowhere\.pem"):
+        _step(tmp_path / "registry", *good, tmp_path / "one")
+    assert not (tmp_path / "registry").exists()  # nothing goes on record unsigned for a misspelt path
+    monkeypatch.delenv(SIGNING_KEY)
+    _step(tmp_path / "registry", *good, tmp_path / "one")  # as a run leaves it that was killed before it signed
+    monkeypatch.setenv(SIGNING_KEY, str(private))
+    for out in ("two", "three"):
+        _step(tmp_path / "registry", *good, tmp_path / out)
+        assert digest_path(tmp_path / out) == digest_path(tmp_path / "one")
+    registry = Registry.open(tmp_path / "registry")
+    registry.export(registry.state().version("likeness-lora", 1), tmp_path / "out", public)
+    assert [entry.event.kind for entry in registry.log.entries] == ["registered", "promoted", "signed"]
 
 
 def test_a_refused_model_is_recorded_as_refused_with_the_reasons(tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from likeness.core.errors import LikenessError
 from likeness.core.io import canonical_json, digest_bytes, read_json
 from likeness.registration.log import TamperedError, decode, encode
 from likeness.registration.registry import Registry
+from registration.keys import keys
 from registration.planted import put
 
 
@@ -126,17 +125,6 @@ def test_an_entry_that_cannot_follow_is_refused_though_every_digest_fits(written
         with pytest.raises(LikenessError, match="cannot be"):
             Registry.open(written).state()
         (written / f"log/{last:08d}.json").write_bytes(original)
-
-
-def keys(folder: Path, name: str) -> tuple[Path, Path]:
-    """A private and a public key in PEM."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    plain = serialization.NoEncryption()
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / f"{name}.pem").write_bytes(private.private_bytes(pem, pkcs8, plain))
-    public = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (folder / f"{name}.pub").write_bytes(public)
-    return folder / f"{name}.pem", folder / f"{name}.pub"
 
 
 def test_with_a_public_key_only_what_its_holder_signed_is_loaded(written: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from likeness.registration.log import TamperedError
 def sign_folder(folder: Path, signature: Path, private_key: Path) -> None:
     """Write a signature (a Sigstore bundle) over every file below ``folder`` with an EC private key in PEM."""
     signing, _ = _library()
-    _require_file(private_key)
+    require_key(private_key)
     try:
         signing.Config().use_elliptic_key_signer(private_key=private_key).sign(folder, signature)
     except (ValueError, TypeError) as error:
@@ -29,7 +29,7 @@ def verify_folder(folder: Path, signature: Path, public_key: Path, what: str) ->
     _, verifying = _library()
     from cryptography.exceptions import InvalidSignature
 
-    _require_file(public_key)
+    require_key(public_key)
     try:
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
     except (InvalidSignature, ValueError, TypeError, KeyError) as error:
@@ -45,6 +45,7 @@ def _library() -> tuple[Any, Any]:
     return signing, verifying
 
 
-def _require_file(key: Path) -> None:
+def require_key(key: Path) -> None:
+    """Raises InputError unless there is such a file."""
     if not key.is_file():
         raise InputError(f"there is no key file {key}", remedy="give the path of a key in PEM format")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from likeness.core.io import write_json
 from likeness.core.step import Metrics, StepSpec
 from likeness.registration.decision import read_decision, require_about
 from likeness.registration.events import NAME
+from likeness.registration.register import Record
 from likeness.registration.register import register as put_on_record
-from likeness.registration.registry import DEFAULT_CHANNEL, Registry
+from likeness.registration.registry import DEFAULT_CHANNEL, PIPELINE, Registry
+from likeness.registration.signing import require_key
+
+SIGNING_KEY = "LIKENESS_SIGNING_KEY"  # a private EC key in PEM
 
 
 class RegisterConfig(Config):
@@ -30,7 +35,10 @@ class RegisterConfig(Config):
 
 
 def register(config: RegisterConfig, lora: Path, decision: Path, registration: Path) -> Metrics:
-    """Register the model under its decision; a refused model is recorded as refused, with the gate's reasons."""
+    """Register the model under its decision; a refused model is recorded as refused, with the gate's reasons.
+
+    With LIKENESS_SIGNING_KEY, the path of a private key, what is registered is signed.
+    """
     verdict = read_decision(decision)
     require_about(verdict, lora)
     record: dict[str, Any] = {
@@ -45,14 +53,24 @@ def register(config: RegisterConfig, lora: Path, decision: Path, registration: P
         "licences": config.licences,
     }
     if verdict.passed:
-        done = put_on_record(
-            Registry.open(config.store), config.name, lora, decision, config.licences, channel=config.channel
-        )
+        done = _put_on_record(config, lora, decision)
         texts = [str(reason["text"]) for reason in verdict.reasons]
         record |= {"status": "registered", "version": done.version, "manifest_digest": done.manifest_digest}
         record["reasons"] = texts
     write_json(registration / "registration.json", record)
     return {"status": record["status"], "version": record["version"] or 0}
+
+
+def _put_on_record(config: RegisterConfig, lora: Path, decision: Path) -> Record:
+    """Register it, and sign it if the environment names a key: where that is kept is no property of the run."""
+    registry, key = Registry.open(config.store), os.environ.get(SIGNING_KEY)
+    if key:
+        require_key(Path(key))
+    done = put_on_record(registry, config.name, lora, decision, config.licences, channel=config.channel)
+    version = registry.state().version(config.name, done.version)
+    if key and version.signature is None:
+        registry.sign(version, Path(key), PIPELINE)
+    return done
 
 
 SPEC = StepSpec(
