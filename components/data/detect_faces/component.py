@@ -24,3 +24,57 @@ def detect_faces(
         outputs={"detections": detections},
         metrics=metrics,
     )
+
+
+@dsl.component(base_image="likeness:0.1.0", install_kfp_package=False)
+def detect_faces_shards(images: dsl.Input[dsl.Dataset]) -> list[str]:
+    """The URI of each shard of ``images``."""
+    from likeness.orchestration.components import list_shards
+
+    return list_shards(images)
+
+
+@dsl.component(base_image="likeness:0.1.0", install_kfp_package=False)
+def detect_faces_shard(
+    images: dsl.Input[dsl.Dataset],
+    faces: dsl.Input[dsl.Model],
+    part: dsl.Output[dsl.Dataset],
+    config: str = "{}",
+    encoder: dsl.Input[dsl.Model] = None,
+    reward: dsl.Input[dsl.Model] = None,
+    nsfw: dsl.Input[dsl.Model] = None,
+) -> None:
+    """What the step makes of one shard of ``images``."""
+    from likeness.orchestration.components import run_shard
+
+    run_shard(
+        "detect_faces@4",
+        config,
+        inputs={"images": images, "faces": faces, "encoder": encoder, "reward": reward, "nsfw": nsfw},
+        part=part,
+    )
+
+
+@dsl.component(base_image="likeness:0.1.0", install_kfp_package=False)
+def detect_faces_collected(
+    images: dsl.Input[dsl.Dataset],
+    faces: dsl.Input[dsl.Model],
+    parts: dsl.Input[list[dsl.Dataset]],
+    detections: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    config: str = "{}",
+    encoder: dsl.Input[dsl.Model] = None,
+    reward: dsl.Input[dsl.Model] = None,
+    nsfw: dsl.Input[dsl.Model] = None,
+) -> None:
+    """Count faces and measure the largest: size, score, pose, sharpness, key points, embedding, what scorers add."""
+    from likeness.orchestration.components import run_component
+
+    run_component(
+        "detect_faces@4",
+        config,
+        inputs={"images": images, "faces": faces, "encoder": encoder, "reward": reward, "nsfw": nsfw},
+        outputs={"detections": detections},
+        metrics=metrics,
+        parts=parts,
+    )

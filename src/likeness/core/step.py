@@ -56,6 +56,18 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Sharded:
+    """What a resumable step's one output is made of: the file ``table`` of each shard of ``input`` by itself, in order.
+
+    ``parts``: folder of the output in which a run looks for those that another has made, NUMBER.parquet each.
+    """
+
+    input: str
+    table: str
+    parts: str
+
+
+@dataclass(frozen=True)
 class StepSpec(Generic[C]):
     """One definition of one step.
 
@@ -65,6 +77,7 @@ class StepSpec(Generic[C]):
     finds what a killed run left in its output folders and goes on from there. A ``parallel`` step may be run by several
     processes at once (torchrun, accelerate launch): the first prepares and publishes the outputs, the others help.
     ``plots``: what drivers that draw show of the outputs.
+    A ``sharded`` step may be run on each shard of an input by itself, wherever that is, before it is run on the whole.
     """
 
     name: str
@@ -79,6 +92,7 @@ class StepSpec(Generic[C]):
     resumable: bool = False
     parallel: bool = False
     plots: tuple[Plot, ...] = ()
+    sharded: Sharded | None = None
 
     def __post_init__(self) -> None:
         expected = ["config", *self.inputs, *self.outputs]
@@ -119,11 +133,13 @@ def execute(
     metrics_file: Path | None = None,
     *,
     reuse: bool = False,
+    lay: Callable[[Mapping[str, Path]], object] | None = None,
 ) -> Metrics:
     """Run a step: check its inputs, write to temporary folders, publish all outputs and the metrics at the end.
 
     A step that fails leaves nothing behind, except for what a resumable one goes on from.
-    With ``reuse`` a step whose outputs already come from the same key is not run again.
+    With ``reuse`` a step whose outputs already come from the same key is not run again. ``lay`` is called with the
+    temporary folders before the step is, to put there what a resumable one may go on from.
 
     Raises:
         ConfigError: a port is missing or unknown.
@@ -140,6 +156,8 @@ def execute(
     try:
         nodes = _nodes(spec, config, key, bound, digests)
         temporary = {port: _prepare(path, spec, key, port, nodes) for port, path in outputs.items()}
+        if lay is not None:
+            lay(temporary)
         arguments = {port: bound.get(port) for port in spec.inputs}
         metrics = spec.run(config, **arguments, **temporary)
         _publish_all(spec, key, nodes, temporary, outputs)

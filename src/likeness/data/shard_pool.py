@@ -46,7 +46,7 @@ def each_shard(
     """
     parts.mkdir(parents=True, exist_ok=True)
     shards = [folder / shard["file"] for shard in read_manifest(folder)["shards"]]
-    files = [parts / f"{index:05d}.parquet" for index in range(len(shards))]
+    files = [part_file(parts, index) for index in range(len(shards))]
     waiting = [(shard, file) for shard, file in zip(shards, files, strict=True) if not file.is_file()]
     with tqdm(desc=title, total=row_count(folder), unit="picture") as bar:
         if min(workers, len(waiting)) < 2:
@@ -56,6 +56,11 @@ def each_shard(
         else:
             _in_processes(waiting, opened, arguments, min(workers, len(waiting)), bar)
     yield from files
+
+
+def part_file(parts: Path, index: int) -> Path:
+    """Where :func:`each_shard` makes, or finds, the file of a shard."""
+    return parts / f"{index:05d}.parquet"
 
 
 def _make(run: Shard, shard: Path, file: Path, tick: Callable[[], object]) -> None:

@@ -7,7 +7,8 @@ import inspect
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from likeness.core.step import StepSpec
 from likeness.orchestration.components import GPU, IMAGE, KFP_CLASS, component_folder, component_source
 from likeness.orchestration.plan import Plan, check_sources
 
+_COLLECTED = "_collected"
 LOCAL_IMAGE = "python:3.11"  # never pulled: kfp.local reads the name to warn about images without Python
 
 
@@ -28,8 +30,8 @@ class LocalRunError(LikenessError):
     """A task failed in the local Kubeflow runner."""
 
 
-def load_component(spec: StepSpec[Any], folder: Path) -> Any:
-    """The Kubeflow component of ``spec``, its source written below ``folder`` (kfp reads a function's source file)."""
+def load_component(spec: StepSpec[Any], folder: Path, suffix: str = "") -> Any:
+    """A Kubeflow component of ``spec``, its source written below ``folder`` (kfp reads a function's source file)."""
     file = folder / component_folder(spec) / "component.py"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(component_source(spec), "utf-8")
@@ -38,17 +40,35 @@ def load_component(spec: StepSpec[Any], folder: Path) -> Any:
         raise RuntimeError(f"cannot import {file}")
     module = module_from_spec(found)
     found.loader.exec_module(module)
-    return getattr(module, spec.name)
+    return getattr(module, spec.name + suffix)
 
 
-def _component_of(node: Node, folder: Path, config: str, image: str) -> Any:
+def _component_of(node: Node, folder: Path, config: str, image: str, suffix: str = "") -> Any:
     """A component named as its node: two nodes that share a step would share an output folder in kfp.local."""
-    component = copy.deepcopy(load_component(node.spec, folder))
-    component.name = node.name.replace("_", "-")
+    component = copy.deepcopy(load_component(node.spec, folder, suffix))
+    component.name = (node.name if suffix == _COLLECTED else node.name + suffix).replace("_", "-")
     component.component_spec.name = component.name
-    component.component_spec.inputs["config"].default = config
+    if "config" in component.component_spec.inputs:
+        component.component_spec.inputs["config"].default = config
     component.component_spec.implementation.container.image = image
     return component
+
+
+def _task_of(node: Node, made: Callable[[str], Any], config: Any, bound: Mapping[str, Any]) -> Any:
+    """The task whose outputs are the node's; a sharded step has tasks before it, one for each shard.
+
+    ``made``: the node's component by its suffix.
+    """
+    if node.spec.sharded is None:
+        return _settle(made("")(config=config, **bound), node)
+    port = node.spec.sharded.input
+    listed = made("_shards")(**{port: bound[port]}).set_caching_options(False)
+    with dsl.ParallelFor(listed.output) as uri:
+        kind = getattr(dsl, KFP_CLASS[node.spec.inputs[port]])
+        shard = dsl.importer(artifact_uri=uri, artifact_class=kind, reimport=True).output
+        one = _settle(made("_shard")(config=config, **{**bound, port: shard}), node)
+    parts = dsl.Collected(one.outputs["part"])
+    return _settle(made(_COLLECTED)(config=config, parts=parts, **bound), node)
 
 
 def source_argument(name: str) -> str:
@@ -63,7 +83,6 @@ def pipeline_function(plan: Plan, folder: Path, image: str = IMAGE) -> Any:
     configs = {
         name: json.dumps(config.model_dump(mode="json"), sort_keys=True) for name, config in plan.configs.items()
     }
-    parts = {node.name: _component_of(node, folder, configs[node.name], image) for node in pipeline.nodes}
     defaults = {source_argument(name): str(path) for name, path in plan.sources.items()} | configs
 
     def build(*values: Any) -> None:
@@ -78,7 +97,8 @@ def pipeline_function(plan: Plan, folder: Path, image: str = IMAGE) -> Any:
             artifacts[f"{SOURCES}.{name}"] = task.set_display_name(name).output
         for node in pipeline.topological():
             bound = {port: artifacts[reference] for port, reference in node.bind.items()}
-            task = _settle(parts[node.name](config=arguments[node.name], **bound), node)
+            made = partial(_component_of, node, folder, configs[node.name], image)
+            task = _task_of(node, made, arguments[node.name], bound)
             artifacts |= {f"{node.name}.{port}": task.outputs[port] for port in node.spec.outputs}
 
     _set_signature(build, defaults)

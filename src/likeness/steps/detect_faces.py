@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from likeness.core.artifact import ArtifactKind
 from likeness.core.config import Config
-from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.core.step import Metrics, Resources, Sharded, StepSpec
 from likeness.data.detections import DETECTIONS, SCHEMA
 from likeness.data.scorers.base import OpenScorers, complete_settings
 from likeness.data.shard_pool import Shard, each_shard
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from likeness.data.meter import Meter
 
 _MODULES = frozenset({"detection", "recognition", "landmark_3d_68"})  # what scorers read comes on top
+_PARTS = "_parts"
 _COLUMNS = ("id", "image", "width", "height")
 
 
@@ -76,7 +77,7 @@ def detect_faces(
     """
     bound = {"encoder": encoder, "reward": reward, "nsfw": nsfw}
     models = {port: path for port, path in bound.items() if path is not None}
-    parts = detections / "_parts"
+    parts = detections / _PARTS
     files = list(each_shard(images, parts, _measurer, (config, faces, models), config.workers, "detect faces"))
     counts: list[int] = []
     with pq.ParquetWriter(detections / DETECTIONS, pq.read_schema(files[0]), compression="zstd", version="2.6") as out:
@@ -137,4 +138,5 @@ SPEC = StepSpec(
     outputs={"detections": ArtifactKind.TABLE},
     resources=Resources(cpu=2.0),
     resumable=True,
+    sharded=Sharded(input="images", table=DETECTIONS, parts=_PARTS),
 )
