@@ -115,3 +115,26 @@ def test_an_unknown_node_is_suggested() -> None:
     with pytest.raises(ConfigError) as caught:
         chain([0]).node("n_0")
     assert "n0" in caught.value.remedy
+
+
+def with_earlier(bind: dict[str, str]) -> Pipeline:
+    """A source of which there may be an earlier one."""
+    sources = {"table": TABLE, "earlier": TABLE}
+    return Pipeline("test", "A test.", sources, (Node("a", JOIN, bind),), frozenset({"earlier"}))
+
+
+def test_an_optional_source_is_bound_where_the_params_name_it_and_unbound_where_not() -> None:
+    whole = with_earlier({"left": "sources.table", "right": "sources.earlier"})
+    named = {"sources": {"table": "t", "earlier": "e"}}
+    assert whole.given(named, "params.yaml") == whole
+    assert whole.source_paths(named, "params.yaml") == {"table": Path("t"), "earlier": Path("e")}
+    left = whole.given({"sources": {"table": "t"}}, "params.yaml")
+    assert dict(left.node("a").bind) == {"left": "sources.table"}
+    assert left.source_paths({"sources": {"table": "t"}}, "params.yaml") == {"table": Path("t")}
+    with pytest.raises(ConfigError, match="no path for table"):
+        left.source_paths({"sources": {}}, "params.yaml")
+
+
+def test_a_port_that_has_to_be_bound_cannot_wait_for_an_optional_source() -> None:
+    with pytest.raises(ValueError, match=r"left needs sources\.earlier, which may be left out"):
+        with_earlier({"left": "sources.earlier"})

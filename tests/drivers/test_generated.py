@@ -49,6 +49,21 @@ def test_dvc_stage_of_a_node(workspace: Path) -> None:
     assert stage["metrics"] == [{"build/measure_blue/metrics.json": {"cache": False}}]
 
 
+def test_a_profile_that_names_a_captioner_and_an_earlier_version_binds_them(tmp_path: Path) -> None:
+    committed = (REPOSITORY / "profiles/production/params.yaml").read_text("utf-8")
+    for name, added in (("without", ""), ("with", "  captioner_model: models/qwen\n  previous: old/profiles\n")):
+        params = tmp_path / f"{name}.yaml"
+        params.write_text(
+            committed.replace("sources:\n", f"sources:\n{added}").replace(": fixed", ": qwen_vl"), "utf-8"
+        )
+        plan = make_plan(load_pipeline("production"), params, Path("build"))
+        stages = yaml.safe_load(dvc_yaml(plan.pipeline, str(params), "build"))["stages"]
+        bound = "--bind captioner_model=${sources.captioner_model}" in stages["caption"]["cmd"]
+        assert bound == ("${sources.previous}" in stages["check_data"]["deps"]) == bool(added)
+        inputs = plan.pipeline.input_paths(plan.root, plan.pipeline.node("caption"), plan.sources)
+        assert inputs.get("captioner_model") == (Path("models/qwen") if added else None)
+
+
 def test_a_component_is_typed_and_holds_no_logic(workspace: Path) -> None:
     nodes = {node.name: node.spec for node in load_pipeline("toy").nodes}
     source = component_source(nodes["page"])

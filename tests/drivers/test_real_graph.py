@@ -22,6 +22,7 @@ PARAMS = REPOSITORY / "profiles" / "tiny" / "params.yaml"
 
 
 def part(whole: Pipeline, names: tuple[str, ...]) -> Pipeline:
+    whole = whole.given(yaml.safe_load(PARAMS.read_text("utf-8")), str(PARAMS))
     nodes = tuple(node for node in whole.nodes if node.name in names)
     used = [ref.split(".")[1] for node in nodes for ref in node.bind.values() if ref.startswith(f"{SOURCES}.")]
     return Pipeline(whole.name, whole.summary, {name: whole.sources[name] for name in used}, nodes)
@@ -32,7 +33,7 @@ def settle(folder: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) ->
     folder.mkdir()
     monkeypatch.chdir(folder)
     tiny = yaml.safe_load(PARAMS.read_text("utf-8"))
-    tiny[SOURCES] = {name: str(REPOSITORY / tiny[SOURCES][name]) for name in pipeline.sources}
+    tiny[SOURCES] = {name: str(REPOSITORY / tiny[SOURCES][name]) for name in pipeline.sources if name in tiny[SOURCES]}
     kept = (SOURCES, *(node.name for node in pipeline.nodes))
     Path("params.yaml").write_text(yaml.safe_dump({name: tiny[name] for name in kept}), "utf-8")
     return make_plan(pipeline, Path("params.yaml"), Path("build"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """``sources`` are paths that come from outside, listed under ``sources:`` of the params file."""
+    """``sources`` are paths that come from outside, listed under ``sources:`` of the params file.
+
+    A params file may leave out the ``optional`` ones, which only optional ports read: see :meth:`given`.
+    """
 
     name: str
     summary: str
     sources: Mapping[str, ArtifactKind]
     nodes: tuple[Node, ...]
+    optional: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]
@@ -51,6 +55,11 @@ class Pipeline:
             kind = self.kind_of(reference)
             if kind is not node.spec.inputs[port]:
                 raise ValueError(f"{self.name}.{node.name}.{port} wants {node.spec.inputs[port]}, gets {kind}")
+            if self._may_lack(reference) and port not in node.spec.optional:
+                raise ValueError(f"{self.name}.{node.name}.{port} needs {reference}, which may be left out")
+
+    def _may_lack(self, reference: str) -> bool:
+        return reference in {f"{SOURCES}.{name}" for name in self.optional}
 
     def node(self, name: str) -> Node:
         """The node of that name; raises ConfigError with suggestions."""
@@ -94,16 +103,26 @@ class Pipeline:
             for node in self.nodes
         }
 
+    def given(self, params: Mapping[str, Any], where: str) -> Pipeline:
+        """Without the optional sources that ``params`` has no path for: what would read them is unbound."""
+        named = section(params, SOURCES, where) if self.sources else {}
+        sources = {name: kind for name, kind in self.sources.items() if name in named or name not in self.optional}
+        lost = {f"{SOURCES}.{name}" for name in self.sources.keys() - sources.keys()}
+        nodes = (
+            replace(node, bind={port: ref for port, ref in node.bind.items() if ref not in lost}) for node in self.nodes
+        )
+        return replace(self, sources=sources, nodes=tuple(nodes), optional=self.optional & sources.keys())
+
     def source_paths(self, params: Mapping[str, Any], where: str) -> dict[str, Path]:
         """Path of every source, from the section ``sources``."""
         given = section(params, SOURCES, where) if self.sources else {}
         for name in given:
             if name not in self.sources:
                 raise ConfigError(f"{where}: unknown source '{name}'", remedy=did_you_mean(name, self.sources))
-        missing = sorted(set(self.sources) - set(given))
+        missing = sorted(set(self.sources) - set(given) - self.optional)
         if missing:
             raise ConfigError(f"{where}: no path for {', '.join(missing)}", remedy=f"add them under '{SOURCES}:'")
-        return {name: Path(str(given[name])) for name in self.sources}
+        return {name: Path(str(given[name])) for name in self.sources if name in given}
 
     def output_path(self, root: Path, node: Node, port: str) -> Path:
         """Where ``node`` writes ``port`` below ``root``."""

@@ -33,7 +33,7 @@ def generated_files(repository: Path) -> dict[Path, str]:
         files[folder / "component.py"] = component_source(spec)
         files[folder / "README.md"] = component_readme(spec)
     for profile in PROFILES:
-        files[profile.dvc_file] = _dvc(profile)
+        files[profile.dvc_file] = _dvc(profile, repository)
         if profile.for_kubeflow:
             files[profile.compiled] = _compiled(profile, repository)
     files[RUNTIME] = HEADER + to_yaml(training_runtime())
@@ -42,9 +42,10 @@ def generated_files(repository: Path) -> dict[Path, str]:
     return files
 
 
-def _dvc(profile: Profile) -> str:
+def _dvc(profile: Profile, repository: Path) -> str:
     up = "/".join([".."] * len(profile.dvc_file.parent.parts)) or None
-    return dvc_yaml(load_pipeline(profile.pipeline), str(profile.params), str(profile.root), wdir=up)
+    plan = make_plan(load_pipeline(profile.pipeline), repository / profile.params, profile.root)
+    return dvc_yaml(plan.pipeline, str(profile.params), str(profile.root), wdir=up)
 
 
 def _compiled(profile: Profile, repository: Path) -> str:

@@ -18,6 +18,9 @@ MODELS = {
     "encoder": ArtifactKind.MODEL,
     "oracle": ArtifactKind.MODEL,
 }
+# What a profile may name under its sources or leave out: a model that writes captions, the `profiles` that check_data
+# wrote of an earlier version of the data.
+OPTIONAL = {"captioner_model": ArtifactKind.MODEL, "previous": ArtifactKind.TABLE}
 
 
 def load_pipeline(name: str) -> Pipeline:
@@ -36,7 +39,7 @@ def _curation(photos: str, words: Mapping[str, str], **consent: str) -> tuple[No
         node("ingest", photos=photos),
         node("detect_faces", images="ingest.images", faces="sources.faces"),
         node("filter_faces", images="ingest.images", detections="detect_faces.detections", **consent),
-        node("caption", kept="filter_faces.kept", **words),
+        node("caption", kept="filter_faces.kept", captioner_model="sources.captioner_model", **words),
         node("split", captioned="caption.captioned", detections="detect_faces.detections"),
         node(
             "data_report",
@@ -49,6 +52,7 @@ def _curation(photos: str, words: Mapping[str, str], **consent: str) -> tuple[No
             images="ingest.images",
             kept="filter_faces.kept",
             captioned="caption.captioned",
+            previous="sources.previous",
             **{part: f"split.{part}" for part in ("train", "references", "evaluation")},
         ),
     )
@@ -139,7 +143,8 @@ def portraits() -> Pipeline:
     return Pipeline(
         name="portraits",
         summary="Curate drawn portraits, learn a reward, align a LoRA, evaluate, gate and register it.",
-        sources=MODELS,
+        sources={**MODELS, **OPTIONAL},
+        optional=frozenset(OPTIONAL),
         nodes=(
             node("render_portraits"),
             *_curation("render_portraits.photos", {}),  # words of few phrases, which every text encoder reads whole
@@ -155,7 +160,8 @@ def production() -> Pipeline:
     return Pipeline(
         name="production",
         summary="Curate photographs, learn a reward, align a LoRA, evaluate, gate and register it.",
-        sources={"photos": ArtifactKind.PHOTOS, "consent": ArtifactKind.CONSENT, **MODELS},
+        sources={"photos": ArtifactKind.PHOTOS, "consent": ArtifactKind.CONSENT, **MODELS, **OPTIONAL},
+        optional=frozenset(OPTIONAL),
         nodes=(
             *_curation("sources.photos", {"base_model": "sources.base_model"}, consent="sources.consent"),
             *_preferences(),

@@ -47,7 +47,7 @@ def make_plan(pipeline: Pipeline, params_file: Path, root: Path) -> Plan:
     """
     params = load_yaml(params_file)
     return Plan(
-        pipeline=pipeline,
+        pipeline=pipeline.given(params, str(params_file)),
         configs=pipeline.configs(params, str(params_file)),
         sources=pipeline.source_paths(params, str(params_file)),
         root=root,
