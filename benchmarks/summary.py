@@ -249,6 +249,16 @@ def ingest() -> str:
     )
 
 
+def manifest_rows() -> str:
+    """What rows cost between detection and training."""
+    rows = [[row["step"], row["rows"], row["cpu_s"], round(row["extra_mb"])] for row in result("manifest_rows")["rows"]]
+    return (
+        "## Rows\n\n`python benchmarks/manifest_rows.py`: synthetic rows with a picture of one pixel, each step in a "
+        "process of its own, peak memory beyond that of its modules; `split` mines reference pairs of all people too"
+        f"\n\n{table(['step', 'rows', 'CPU-seconds', 'peak MB'], sorted(rows))}"
+    )
+
+
 def noop() -> str:
     """What DVC asks for when nothing changed."""
     found = result("noop_dvc")
@@ -391,6 +401,7 @@ def page() -> str:
         reward_heads(),
         voting(),
         ingest(),
+        manifest_rows(),
         noop(),
         races(),
         scorers(),
