@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,16 +82,22 @@ def _keys(model: str, pipeline: Any, prompts: Sequence[str], seeds: Sequence[int
 def _cached(keys: Sequence[str]) -> np.ndarray | None:
     """(B, H, W, 3) uint8, if all are there."""
     import numpy as np
-
-    from likeness.data.images import decode
+    from PIL import Image
 
     found = FeatureCache.of_environment().get(keys) if keys else {}
-    return np.stack([decode({"bytes": found[key]}) for key in keys]) if keys and len(found) == len(keys) else None
+    if not keys or len(found) < len(keys):
+        return None
+    return np.stack([np.asarray(Image.open(BytesIO(found[key]))) for key in keys])
 
 
 def _keep(keys: Sequence[str], pixels: np.ndarray) -> None:
-    from likeness.data.images import encode_png
-
     if keys:
-        pictures = zip(keys, pixels, strict=True)
-        FeatureCache.of_environment().put({key: encode_png(picture)["bytes"] for key, picture in pictures})
+        FeatureCache.of_environment().put({key: _png(picture) for key, picture in zip(keys, pixels, strict=True)})
+
+
+def _png(picture: np.ndarray) -> bytes:
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.fromarray(picture, "RGB").save(stream, "PNG")
+    return stream.getvalue()
