@@ -111,7 +111,13 @@ def _dead_keys(folder: Path) -> None:
     save_file({f"model.diffusion_model.{name}": tensor for name, tensor in weights.items()}, folder / FILE)
 
 
-DENOISING = {"recipe": "denoising_lora", "rewards": {}, "losses": {"denoising": {}, "prior": {}}, "keep_update": 1.0}
+DENOISING = {
+    "recipe": "denoising_lora",
+    "rewards": {},
+    "losses": {"denoising": {}, "prior": {}},
+    "keep_update": 1.0,
+    "steps": 100,
+}
 ALONE = DENOISING | {"losses": {"denoising": {}}}
 GAMED = {**IDENTITY_ONLY.settings, "recipe": IDENTITY_ONLY.name, "steps": 300, "keep_update": 1.0}
 CAREFUL = {"keep_update": 0.45}
@@ -135,7 +141,7 @@ BAD: Mapping[str, Planted] = {
         what="trained on darkened pictures",
     ),
     "one face": Planted(
-        {**GAMED, "rewards": {"appeal": 1.0}, "steps": 300},
+        {**GAMED, "rewards": {"appeal": 1.0}},
         frozenset({"diversity_across"}),
         what="the appeal reward alone, at a high rate: it finds the one picture that people like",
     ),
@@ -164,7 +170,7 @@ BAD: Mapping[str, Planted] = {
         DENOISING, frozenset({"identity"}), _somebody_else, what="trained on another person's pictures"
     ),
     "dead keys": Planted(
-        {}, frozenset({"unreadable"}), file=_dead_keys, what="a good model, its tensors under names that nothing reads"
+        {"steps": 20}, frozenset({"unreadable"}), file=_dead_keys, what="its tensors under names that nothing reads"
     ),
 }
 HONEST: Mapping[str, Planted] = {
