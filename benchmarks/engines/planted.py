@@ -54,11 +54,14 @@ def _png(picture: Image.Image) -> dict[str, Any]:
 
 
 def _vivid(picture: Image.Image) -> Image.Image:
-    return ImageEnhance.Color(picture).enhance(3.0)
+    hue, strength, value = picture.convert("HSV").split()
+    return Image.merge("HSV", (hue, strength.point(lambda s: round(255 * (1 - (1 - s / 255) ** 5))), value)).convert(
+        "RGB"
+    )
 
 
 def _dim(picture: Image.Image) -> Image.Image:
-    return ImageEnhance.Brightness(picture).enhance(0.4)
+    return ImageEnhance.Brightness(picture).enhance(0.15)
 
 
 def _anonymised(picture: Image.Image) -> Image.Image:
