@@ -55,9 +55,8 @@ def _png(picture: Image.Image) -> dict[str, Any]:
 
 def _vivid(picture: Image.Image) -> Image.Image:
     hue, strength, value = picture.convert("HSV").split()
-    return Image.merge("HSV", (hue, strength.point(lambda s: round(255 * (1 - (1 - s / 255) ** 5))), value)).convert(
-        "RGB"
-    )
+    raised = strength.point(lambda s: 180 + round(s * 75 / 255))
+    return Image.merge("HSV", (hue, raised, value)).convert("RGB")
 
 
 def _dim(picture: Image.Image) -> Image.Image:
