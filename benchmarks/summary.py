@@ -65,6 +65,8 @@ def planted() -> str:
     lines = []
     for name, model in found["models"].items():
         rows = [row for row in found["rows"] if row["model"] == name]
+        if not rows:
+            continue
         refused = [set(row["failed"]) for row in rows if not row["passed"]]
         own = sum(bool(failed & set(model["reasons"])) for failed in refused) if model["reasons"] else "-"
         failed = Counter(metric for each in refused for metric in sorted(each))
