@@ -35,8 +35,11 @@ LIGHT = {
     "truncated_backprop_rand": False,
     "truncated_backprop_timestep": 2,
 }
-ALIGNPROP = {"train_batch_size": BATCH, "train_learning_rate": RATE}
-DDPO = {"sample_batch_size": BATCH, "sample_num_batches_per_epoch": 1, "train_batch_size": BATCH}
+# trl's step takes the root of 1 - a - std^2, which is 0 at its default eta of 1 where a chain starts in pure noise, as
+# this pipeline's does: on some processors rounding makes it negative, and every weight is NaN after one step.
+ETA = {"sample_eta": 0.9999}
+ALIGNPROP = {"train_batch_size": BATCH, "train_learning_rate": RATE, **ETA}
+DDPO = {**ETA, "sample_batch_size": BATCH, "sample_num_batches_per_epoch": 1, "train_batch_size": BATCH}
 OTHERS: Mapping[str, Engine] = {
     "AlignProp, trl's defaults": Engine(
         "trl_engine.py", "num_epochs", 12, BATCH, ALIGNPROP, ("--trainer", "alignprop"), counted=4
@@ -84,7 +87,8 @@ def summary(name: str, runs: Sequence[Mapping[str, Any]], ours: Sequence[Curve])
     for sampler in SAMPLERS:
         found: dict[str, list[float]] = {key: [] for key in ("gain", "ours, equal samples", "ours, equal CPU")}
         needed = []
-        for run, curve in zip(runs, ours, strict=True):
+        for run in runs:
+            curve = ours[run["seed"]]
             base = curve[0]["reward"][sampler]
             found["gain"].append(run["reward"][sampler] - base)
             found["ours, equal samples"].append(reward_at(curve, "samples", run["samples"], sampler) - base)
@@ -135,19 +139,22 @@ def main() -> None:
     """Run the pairs, print the table, write the figures after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("build/benchmarks/against_engines"), help="working folder")
-    parser.add_argument("--pairs", type=int, default=5, help="in all; those that --out holds already are kept")
+    parser.add_argument("--pairs", type=int, default=5, help="in all; runs that --out holds already are kept")
     parser.add_argument("--scale", type=float, default=1.0, help="of every engine's number of steps")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     field = arena(arguments.root)
-    gflop = {name: field.gflop(engine) for name, engine in {**OTHERS, "ours": OURS}.items()}
     known = read_json(arguments.out) if arguments.out and arguments.out.is_file() else {}
+    engines = {**OTHERS, "ours": OURS}
+    gflop = known.get("gflop_per_sample") or {name: field.gflop(engine) for name, engine in engines.items()}
     ours: list[Curve] = known.get("ours", [])
     theirs: dict[str, list[dict[str, Any]]] = known.get("runs") or {name: [] for name in OTHERS}
-    for seed in range(len(ours), arguments.pairs):
-        ours.append(field.ours(scaled(OURS, arguments.scale), seed))
+    for seed in range(arguments.pairs):
+        if seed == len(ours):
+            ours.append(field.ours(scaled(OURS, arguments.scale), seed))
         for name, engine in OTHERS.items():
-            theirs[name].append(field.theirs(name, scaled(engine, arguments.scale), seed))
+            if seed not in {run["seed"] for run in theirs[name]}:
+                theirs[name].append(field.theirs(name, scaled(engine, arguments.scale), seed))
         rows = [summary(name, runs, ours) for name, runs in theirs.items()]
         print(table(rows, gflop), flush=True)
         if arguments.out:

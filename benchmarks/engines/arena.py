@@ -10,6 +10,7 @@ import sys
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +91,19 @@ class Arena:
     judge: Judge
 
     def theirs(self, name: str, engine: Engine, seed: int) -> dict[str, Any]:
-        """Train with another engine, and judge what it ended with."""
+        """Train with another engine, and judge what it ended with.
+
+        Raises:
+            SystemExit: its weights are no numbers.
+        """
         out = self.root / f"{name}-{seed}".replace(" ", "_").replace("'", "")
         self._start(engine, out, {engine.length: engine.steps, "seed": seed})
         run = json.loads((out / "run.json").read_text("utf-8"))
         record = {"seed": seed, "samples": engine.steps * engine.batch, "cpu_seconds": round(run["cpu_seconds"], 2)}
-        return {**record, "reward": self.judge.score(out)}
+        reward = self.judge.score(out)
+        if not all(map(isfinite, reward.values())):
+            raise SystemExit(f"{name}, seed {seed}: what it trained draws nothing that has a reward: {reward}")
+        return {**record, "reward": reward}
 
     def ours(self, engine: Engine, seed: int) -> list[dict[str, Any]]:
         """Train with ours: one record for each LoRA that was kept, the first that of the base model."""
