@@ -76,6 +76,7 @@ def test_one_look_is_the_plain_sample(sd15_folder: Path, name: str, one: str) ->
         PROMPTS[:2], latents=noise, num_inference_steps=3, guidance_scale=1.0, output_type="pt"
     ).images
     torch.testing.assert_close(found.images, plain, atol=1e-4, rtol=0)
+    assert torch.equal(found.first, search(policy, name, **{one: 3, "steps": 3}).first)
     assert found.counts == Counts(unet_forwards=2 * 3, unet_backwards=0, decodes=2)
 
 

@@ -24,6 +24,7 @@ from likeness.steps import search as step
 from likeness.steps.search import SHEET, SPEC, SearchConfig
 from likeness.training.bench import image_tensor, mean_embeddings
 from tiny_finetune import EMBEDDED, PACK, finetune_inputs
+from tiny_training import disturb
 
 ASKED = ("a portrait of sks person, round glasses", "a portrait of ohwx person, smiling")
 SMALL: dict[str, Any] = {"prompts": ASKED, "det_size": 64, "threads": 1, "search": {"best_of_n": {"n": 3, "steps": 2}}}
@@ -98,8 +99,7 @@ def test_a_gradient_search_sees_an_adapter_and_whom_it_was_trained_for(inputs: d
     pipeline = load_pipeline(EMBEDDED / "pipeline")
     adapters = step.Plan.model_validate({"trainable": {"image_prompt": {"embedding": 16}}}).adapters()
     policy = make_policy(pipeline, adapters, 0)
-    for parameter in policy.trainable().values():
-        parameter.data += 0.05 * torch.randn_like(parameter, generator=None)
+    disturb(policy)
     policy.save(tmp_path / "adapter")
     Subjects({"sks": torch.nn.functional.normalize(torch.ones(16), dim=0)}).save(tmp_path / "adapter")
     bound = {**inputs, "lora": tmp_path / "adapter"}

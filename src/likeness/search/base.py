@@ -30,14 +30,16 @@ C = TypeVar("C", bound=Config)
 
 @dataclass(frozen=True)
 class Found:
-    """``images``: (B, 3, H, W) in [0, 1], the best seen; ``scores``: (B,) their composed rewards; ``trace``: (B, N) the
-    best score after each picture that was looked at; ``counts``: the work, in samples.
+    """``images``: (B, 3, H, W) in [0, 1], the best seen, and ``first``, the first that were drawn, which are the plain
+    samples; ``scores``: (B,) composed rewards of the best; ``trace``: (B, N) the best score after each picture that was
+    looked at; ``counts``: the work, in samples.
 
     A backward pass through the network with respect to latents alone is about one forward (no gradient of a weight is
     formed), so forwards + backwards compares compute, and forwards alone compares network evaluations (NFE).
     """
 
     images: Tensor
+    first: Tensor
     scores: Tensor
     trace: Tensor
     counts: Counts
@@ -76,7 +78,8 @@ def keep_best(policy: Policy, pictures: Iterator[tuple[Tensor, Tensor]]) -> Foun
     import torch
 
     before = asdict(policy.counts)
-    images, scores = next(pictures)
+    first, scores = next(pictures)
+    images = first
     trace = [scores]
     for others, theirs in pictures:
         better = (theirs > scores) | scores.isnan()
@@ -84,4 +87,4 @@ def keep_best(policy: Policy, pictures: Iterator[tuple[Tensor, Tensor]]) -> Foun
         scores = theirs.where(better, scores)
         trace.append(scores)
     spent = {name: value - before[name] for name, value in asdict(policy.counts).items()}
-    return Found(images, scores, torch.stack(trace, 1), Counts(**spent))
+    return Found(images, first, scores, torch.stack(trace, 1), Counts(**spent))

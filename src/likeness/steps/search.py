@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -139,22 +139,18 @@ def _kept(
     config: SearchConfig, bench: Bench, shown: Subjects | None, number: int, told: Conditions, pictures: Path
 ) -> Hit:
     """The hit for one prompt, which outlives a kill."""
+    import numpy as np
     from safetensors.numpy import load_file, save_file
 
     file = incomplete(pictures / "searched") / f"{number:06d}.safetensors"
     if not file.is_file():
         hit = _search(config, bench, shown, number, told)
+        counts = {name: np.array(value) for name, value in hit.counts.items()}
         with atomic_output(file, folder=False) as temporary:
-            save_file({"pixels": hit.pixels, "trace": hit.trace, **dict(_arrays(hit.counts))}, temporary)
+            save_file({"pixels": hit.pixels, "trace": hit.trace, **counts}, temporary)
     stored = load_file(file)
     pixels, trace = stored.pop("pixels"), stored.pop("trace")
     return Hit(pixels, trace, {name: int(value) for name, value in stored.items()})
-
-
-def _arrays(counts: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
-    import numpy as np
-
-    return ((name, np.array(value)) for name, value in counts.items())
 
 
 def _search(config: SearchConfig, bench: Bench, shown: Subjects | None, number: int, told: Conditions) -> Hit:
@@ -168,12 +164,9 @@ def _search(config: SearchConfig, bench: Bench, shown: Subjects | None, number: 
         prompts = replace(prompts, faces=shown.of([text]))
     seed = derive_seed(config.seed, "search", text, config.prompts[:number].count(text))
     ((name, settings),) = config.search.items()
-    once = SEARCHES.get("best_of_n")
-    first = once.config.model_validate({"n": 1, "steps": settings["steps"]})
-    before = once.run(policy, prompts, told, bench.terms, first, seed)
     chosen = SEARCHES.get(name)
     found = chosen.run(policy, prompts, told, bench.terms, chosen.config.model_validate(settings), seed)
-    pixels = np.concatenate([pixels_of(before.images), pixels_of(found.images)])
+    pixels = np.concatenate([pixels_of(found.first), pixels_of(found.images)])
     return Hit(pixels, found.trace[0].double().numpy(), found.counts.as_dict())
 
 
