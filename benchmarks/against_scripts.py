@@ -24,7 +24,7 @@ from material import bench, material
 
 from likeness.preferences.pairs import Preference
 from likeness.training.algorithm import Slots
-from likeness.training.costs import flop_counter
+from likeness.training.flops import FlopCounter
 from likeness.training.pair_set import PairSet
 from likeness.training.paired import Paired, PairedSettings
 from likeness.training.supervised import LatentSet, Supervised
@@ -127,11 +127,11 @@ def compare(found: Bench, engines: Mapping[str, Callable[[Bench], Loss]], pairs:
             seconds[name].append((time.process_time() - start) / steps / BATCH)
     record: dict[str, Any] = {}
     for name, loss in losses.items():
-        with flop_counter() as counter:
+        with FlopCounter() as counter:
             gradient(found, loss, 0)
         record[name] = {
             "cpu_seconds": round(median(seconds[name]), 5),
-            "gflop": round(counter.get_total_flops() / BATCH / 1e9, 3),
+            "gflop": round(counter.flops / BATCH / 1e9, 3),
         }
     if set(record) == {"script", "ours"}:
         for unit in ("cpu_seconds", "gflop"):

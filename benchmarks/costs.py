@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from published import Published, clip_vision, names, published
 
 from likeness.models.families import Family
-from likeness.training.costs import flop_counter
+from likeness.training.flops import FlopCounter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,9 +47,9 @@ class Parts:
 
 def tera(run: Callable[[], Any]) -> float:
     """TFLOP of ``run``."""
-    with flop_counter() as counter:
+    with FlopCounter() as counter:
         run()
-    return float(counter.get_total_flops()) / 1e12
+    return float(counter.flops) / 1e12
 
 
 def _no_gradient(run: Callable[[], Any]) -> Callable[[], Any]:

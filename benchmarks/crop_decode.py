@@ -30,7 +30,7 @@ from published import published
 
 from likeness.models.faces.align import invert_similarity, similarity, template
 from likeness.training.algorithm import Slots
-from likeness.training.costs import flop_counter
+from likeness.training.flops import FlopCounter
 from likeness.training.rollout import denoise
 
 if TYPE_CHECKING:
@@ -179,16 +179,16 @@ def gradient(found: Bench, scene: Scene, box: Box | None, *, late: bool, frozen:
         with torch.no_grad(), norms(vae.decoder, known, frozen=False):
             decode(vae, scene.latents)
     latents = scene.latents.clone().requires_grad_()
-    with flop_counter() as forward, norms(vae.decoder, known, frozen=True) if frozen else nullcontext():
+    with FlopCounter() as forward, norms(vae.decoder, known, frozen=True) if frozen else nullcontext():
         pixels = decode(vae, latents, box, late=late)
     shift = torch.tensor([0, 0] if box is None else [box.left * CELL, box.top * CELL])
     images = (pixels / 2 + 0.5).clamp(0, 1)
     assert scene.conditions.reference_embeddings is not None
     reward = (embedder.embed(images, scene.keypoints[None] - shift) * scene.conditions.reference_embeddings).sum()
     (at_pixels,) = torch.autograd.grad(reward, pixels)
-    with flop_counter() as backward:
+    with FlopCounter() as backward:
         (at_latents,) = torch.autograd.grad(pixels, latents, at_pixels)
-    return at_latents.flatten(), int(forward.get_total_flops() + backward.get_total_flops())
+    return at_latents.flatten(), int(forward.flops + backward.flops)
 
 
 def measure(found: Bench, pictures: list[Scene]) -> dict[str, list[dict[str, float]]]:
@@ -201,7 +201,7 @@ def measure(found: Bench, pictures: list[Scene]) -> dict[str, list[dict[str, flo
     embedder: Any = found.terms.rewards["identity"][1].embedder  # type: ignore[attr-defined]
     side = pictures[0].latents.shape[-1]
     whole = [gradient(found, scene, None, late=False, frozen=False) for scene in pictures]
-    with torch.no_grad(), flop_counter() as once:
+    with torch.no_grad(), FlopCounter() as once:
         decode(vae, pictures[0].latents)
     rows: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for way, (late, frozen) in WAYS.items():
@@ -217,7 +217,7 @@ def measure(found: Bench, pictures: list[Scene]) -> dict[str, list[dict[str, flo
                 "halo": halo,
                 "area": np.mean(cells),
                 "flops_ratio": whole[0][1] / np.mean(flops),
-                "with_finding": whole[0][1] / (once.get_total_flops() + np.mean(flops)),
+                "with_finding": whole[0][1] / (once.flops + np.mean(flops)),
                 "cosine": np.mean(cosines),
                 "cosine_p10": np.quantile(cosines, 0.1),
             }
@@ -234,14 +234,14 @@ def sizes(name: str) -> list[dict[str, float]]:
 
     def flops(box: Box | None, late: bool) -> float:
         latents = model.latents.clone().requires_grad_()
-        with flop_counter() as counter:
+        with FlopCounter() as counter:
             decode(vae, latents, box, late=late).sum().backward()
-        return float(counter.get_total_flops())
+        return float(counter.flops)
 
     whole = flops(None, late=False)
-    with torch.no_grad(), flop_counter() as once:
+    with torch.no_grad(), FlopCounter() as once:
         decode(vae, model.latents)
-    finding = once.get_total_flops()
+    finding = once.flops
     rows = []
     for face in (8, 16, 24, 32):
         for halo in (4, 8):

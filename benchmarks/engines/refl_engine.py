@@ -19,7 +19,7 @@ from likeness.models.families import latent_shape
 from likeness.models.generator import load_pipeline
 from likeness.models.policy import Policy, make_policy
 from likeness.models.runtime import torch_session
-from likeness.training.costs import flop_counter
+from likeness.training.flops import FlopCounter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ def main() -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    counter = flop_counter()
+    counter = FlopCounter()
     start = time.process_time()
     if arguments.count:
         with counter:
@@ -71,7 +71,7 @@ def main() -> None:
     seconds = time.process_time() - start
     arguments.out.mkdir(parents=True, exist_ok=True)
     policy.save(arguments.out)
-    cost = {"cpu_seconds": seconds, "flops": int(counter.get_total_flops())}
+    cost = {"cpu_seconds": seconds, "flops": counter.flops}
     (arguments.out / "run.json").write_text(json.dumps(cost) + "\n", "utf-8")
 
 

@@ -17,7 +17,7 @@ from accelerate import PartialState
 from trl import AlignPropConfig, AlignPropTrainer, DDPOConfig, DDPOTrainer, DefaultDDPOStableDiffusionPipeline
 
 from engines.task import PIPELINE, Task, draws, load_task
-from likeness.training.costs import flop_counter
+from likeness.training.flops import FlopCounter
 
 TRAINERS = {"alignprop": (AlignPropConfig, AlignPropTrainer), "ddpo": (DDPOConfig, DDPOTrainer)}
 
@@ -50,7 +50,7 @@ def main() -> None:
     task.check(pipeline.sd_pipeline)
     trainer = trainer_class(config, reward_of(task), draws(task, config.seed), pipeline)
     trainer.sd_pipeline.set_progress_bar_config(disable=True)
-    counter = flop_counter()
+    counter = FlopCounter()
     start = time.process_time()
     if arguments.count:
         with counter:
@@ -60,7 +60,7 @@ def main() -> None:
     seconds = time.process_time() - start
     arguments.out.mkdir(parents=True, exist_ok=True)
     pipeline.save_checkpoint([pipeline.unet], [None], str(arguments.out))
-    cost = {"cpu_seconds": seconds, "flops": int(counter.get_total_flops())}
+    cost = {"cpu_seconds": seconds, "flops": counter.flops}
     (arguments.out / "run.json").write_text(json.dumps(cost) + "\n", "utf-8")
 
 

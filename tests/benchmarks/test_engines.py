@@ -11,7 +11,7 @@ from engines.refl import BEST, refl_images
 from engines.scripts import denoising_loss, dpo_loss
 
 from likeness.training.algorithm import Slots
-from likeness.training.costs import flop_counter
+from likeness.training.flops import FlopCounter
 from likeness.training.pair_set import PairSet
 from likeness.training.supervised import LatentSet, Supervised
 from tiny_pairs import pixels, preference, toy_paired
@@ -92,21 +92,21 @@ def test_the_dpo_script_starts_at_log_2_and_costs_six_forwards_of_the_network_an
     policy = policy_of(sd15_folder)
     pixels = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(5)) * 2 - 1
     posterior, noise, t = draws(4)
-    with flop_counter() as counter:
+    with FlopCounter() as counter:
         loss = dpo_loss(policy.pipeline, pixels, PROMPTS[:2], posterior, noise[:2], t[:2])
         gradients(policy, loss)
     assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-6)
     conditioning = policy.encode(policy.prompts(PROMPTS[:1]), torch.tensor([0]))
-    with flop_counter() as trained:
+    with FlopCounter() as trained:
         gradients(policy, policy.predict(noise[:1], t[:1], conditioning))
-    with torch.no_grad(), policy.reference(), flop_counter() as reference:
+    with torch.no_grad(), policy.reference(), FlopCounter() as reference:
         policy.predict(noise[:1], t[:1], conditioning)
-    with torch.no_grad(), flop_counter() as encoded:
+    with torch.no_grad(), FlopCounter() as encoded:
         policy.pipeline.vae.encode(pixels[:1])
-    with torch.no_grad(), flop_counter() as text:
+    with torch.no_grad(), FlopCounter() as text:
         policy.prompts(PROMPTS[:1])
-    parts = 4 * sum(c.get_total_flops() for c in (trained, reference, encoded)) + 2 * text.get_total_flops()
-    assert counter.get_total_flops() == parts
+    parts = 4 * sum(c.flops for c in (trained, reference, encoded)) + 2 * text.flops
+    assert counter.flops == parts
 
 
 def test_the_dpo_script_prefers_what_the_policy_has_come_closer_to(sd15_folder: Path) -> None:

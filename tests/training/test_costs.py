@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from likeness.models.policy import Counts, Policy
 from likeness.training.algorithm import Algorithm, Combined, Slots
-from likeness.training.costs import COUNTED, Costs, flop_counter, step_flops
+from likeness.training.costs import COUNTED, Costs, step_flops
+from likeness.training.flops import FlopCounter
 from likeness.training.history import History
 from likeness.training.plan import TrainerConfig
 from likeness.training.trainer import Trainer
@@ -24,16 +26,34 @@ from tiny_training import disturb, gradients, policy_of, run_step, toy_reward
 def test_a_product_and_both_directions_of_attention_are_counted_by_hand() -> None:
     heads, length, width = 2, 6, 8
     q, k, v = (torch.randn(1, heads, length, width, requires_grad=True) for _ in range(3))
-    with flop_counter() as forward:
+    with FlopCounter() as forward:
         output = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     product = 2 * heads * length * length * width
-    assert forward.get_total_flops() == 2 * product  # q k, and weights v
-    with flop_counter() as backward:
+    assert forward.flops == 2 * product  # q k, and weights v
+    with FlopCounter() as backward:
         output.sum().backward()
-    assert backward.get_total_flops() == 5 * product  # q k again, and the gradients of weights, v, q and k
-    with flop_counter() as linear:
+    assert backward.flops == 5 * product  # q k again, and the gradients of weights, v, q and k
+    with FlopCounter() as linear:
         torch.randn(3, 4) @ torch.randn(4, 5)
-    assert linear.get_total_flops() == 2 * 3 * 4 * 5
+    assert linear.flops == 2 * 3 * 4 * 5
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_products_and_convolutions_are_counted_as_torch_counts_them(mode: type) -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.SiLU(), torch.nn.Flatten(2), torch.nn.Linear(36, 5)
+    )
+
+    def run() -> None:
+        output = network(torch.randn(2, 3, 8, 8))
+        if output.requires_grad:
+            output.sum().backward()
+
+    with mode(), FlopCounter() as counter:
+        run()
+    with mode(), FlopCounterMode(display=False) as known:
+        run()
+    assert counter.flops == known.get_total_flops() > 0
 
 
 def test_a_step_costs_the_sum_of_its_parts(sd15_folder: Path) -> None:
@@ -42,14 +62,14 @@ def test_a_step_costs_the_sum_of_its_parts(sd15_folder: Path) -> None:
     algorithm = toy_reward(policy, (3, 3))
     x_t, t = torch.randn(1, *algorithm.shape), torch.tensor([500])
     conditioning = policy.encode(algorithm.pool.prompts, torch.tensor([0]))
-    with torch.no_grad(), flop_counter() as forward:
+    with torch.no_grad(), FlopCounter() as forward:
         policy.predict(x_t, t, conditioning)
-    with flop_counter() as trained:
+    with FlopCounter() as trained:
         gradients(policy, policy.predict(x_t, t, conditioning))
-    with flop_counter() as decoded:
+    with FlopCounter() as decoded:
         policy.decode(x_t.clone().requires_grad_()).sum().backward()
-    parts = 3 * forward.get_total_flops() + trained.get_total_flops() + decoded.get_total_flops()
-    assert forward.get_total_flops() > 0
+    parts = 3 * forward.flops + trained.flops + decoded.flops
+    assert forward.flops > 0
     assert step_flops(algorithm, policy, Slots(0, 0, 0, 2)) == 2 * parts
 
 
@@ -60,7 +80,7 @@ def test_counting_changes_no_bit(sd15_folder: Path) -> None:
     before = {name: parameter.detach().clone() for name, parameter in policy.trainable().items()}
     plain = gradients(policy, run_step(algorithm, policy, slots).loss)
     step_flops(algorithm, policy, slots)
-    with flop_counter():
+    with FlopCounter():
         counted = gradients(policy, run_step(algorithm, policy, slots).loss)
     assert torch.equal(plain, counted)
     for name, parameter in policy.trainable().items():
@@ -111,9 +131,9 @@ class Every(Costs):
 
     @contextmanager
     def counted(self, step: int, cycle: int, samples: int, work: Counts) -> Iterator[None]:
-        with flop_counter() as counter, super().counted(step, cycle, samples, work):
+        with FlopCounter() as counter, super().counted(step, cycle, samples, work):
             yield
-        self.total += counter.get_total_flops()
+        self.total += counter.flops
 
 
 VARYING: dict[str, Callable[[Policy], Algorithm]] = {

@@ -6,7 +6,7 @@ A multiplication and an addition are two operations, as torch counts them; every
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,34 +14,9 @@ from typing import TYPE_CHECKING
 COUNTED = 4
 
 if TYPE_CHECKING:
-    from torch.utils.flop_counter import FlopCounterMode
-
     from likeness.models.policy import Counts, Policy
     from likeness.training.algorithm import Algorithm, Slots
-
-
-def flop_counter() -> FlopCounterMode:
-    """A context manager that counts, on any device; ``get_total_flops()`` says how many.
-
-    torch's own counter does not know the attention kernels of CPUs, whose backward pass computes the scores again; and
-    it takes operators apart that are made of others, which for one of them changes the last bit of the result. That one
-    is named here, so that it stays whole: what runs inside is bit for bit what runs outside.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-
-    aten = torch.ops.aten
-    kernels = {
-        aten._scaled_dot_product_flash_attention_for_cpu: _attention(sdpa_flop_count, 3),
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention(sdpa_backward_flop_count, 4),
-        aten.silu_backward.default: lambda *_, **__: 0,
-    }
-    return FlopCounterMode(display=False, custom_mapping=kernels)
-
-
-def _attention(formula: Callable[..., int], inputs: int) -> Callable[..., int]:
-    """``formula`` of the shapes of the kernel's first ``inputs`` tensors, deaf to its other arguments."""
-    return lambda *shapes, **_: formula(*shapes[:inputs])
+    from likeness.training.flops import FlopCounter
 
 
 @dataclass
@@ -81,7 +56,7 @@ class Costs:
         before = work.unet_forwards + work.unet_backwards
         with _counter() if self.counting else nullcontext() as counter:
             yield
-        flops = int(counter.get_total_flops()) if counter else 0
+        flops = counter.flops if counter else 0
         calls = work.unet_forwards + work.unet_backwards - before
         self.seen, self.calls = self.seen + samples, self.calls + calls
         if self.counting:
@@ -111,10 +86,12 @@ class Costs:
 
 
 @contextmanager
-def _counter() -> Iterator[FlopCounterMode]:
+def _counter() -> Iterator[FlopCounter]:
     import torch
 
-    with flop_counter() as counter, torch.compiler.set_stance("force_eager"):
+    from likeness.training.flops import FlopCounter
+
+    with FlopCounter() as counter, torch.compiler.set_stance("force_eager"):
         yield counter
 
 
@@ -125,8 +102,10 @@ def step_flops(algorithm: Algorithm, policy: Policy, slots: Slots) -> int:
     """
     import torch
 
-    with flop_counter() as counter:
+    from likeness.training.flops import FlopCounter
+
+    with FlopCounter() as counter:
         algorithm.prepare(policy, slots)
         loss = algorithm.step(policy, slots).loss.sum()
         torch.autograd.grad(loss, list(policy.trainable().values()), allow_unused=True)
-    return int(counter.get_total_flops())
+    return int(counter.flops)
