@@ -44,3 +44,16 @@ def test_the_same_model_again_is_no_shift_within_its_interval() -> None:
         again = base[rng.integers(0, len(base), len(base))]
         inside += shift(again, base, seed=seed, replicates=100).interval().low <= 0
     assert inside >= 36
+
+
+def test_pictures_without_a_face_are_a_shift_and_make_faces_no_less_even() -> None:
+    base = _drawn(EVEN, 160, 0)
+    hidden = base.copy()
+    hidden[::2] = np.nan  # one in two of every look
+    expected = jensenshannon([*EVEN, 0], [*(share / 2 for share in EVEN), 0.5], base=2) ** 2
+    assert shift(hidden, base, seed=0, replicates=100).value == pytest.approx(expected)
+    assert evenness(hidden, base, seed=0, replicates=100).value == pytest.approx(1)
+    none = np.full((160, 1), np.nan)
+    assert evenness(none, base, seed=0, replicates=100).value == 0
+    assert shift(none, base, seed=0, replicates=100).value == pytest.approx(1)
+    assert shift(none, none, seed=0, replicates=100).value == 0

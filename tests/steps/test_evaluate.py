@@ -205,8 +205,8 @@ def test_sets_are_measured_on_one_reading_of_each_picture(
     metrics, result, _ = _run({**inputs, "photographs": inputs["evaluation"]}, tmp_path, config)
     neutral = 2 * config.neutral_prompts
     drawn, held_out, references = 2 * CONFIG.prompts * CONFIG.seeds, 8, 6
-    assert seen["faces"] == drawn + 2 * held_out  # the targets, and the photographs' own levels
-    assert seen["encoder"] == drawn + held_out + references + held_out + neutral  # the population, and no subject
+    assert seen["faces"] == drawn + 2 * held_out + neutral  # the targets, the photographs' own levels, and no subject
+    assert seen["encoder"] == drawn + held_out + references + held_out  # the population
     sets = Scores.read(result).sets
     assert set(sets) == {*SET_METRIC_NAMES, *NEUTRAL_METRIC_NAMES}
     assert metrics["kid_base_candidate"] == sets["kid_base"]["candidate"].value

@@ -25,7 +25,7 @@ def evaluate(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "evaluate@6",
+        "evaluate@7",
         config,
         inputs={
             "base_model": base_model,

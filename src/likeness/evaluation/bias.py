@@ -1,13 +1,16 @@
 """Who a model draws when nobody in particular is asked for, as Stable Bias measures it (Luccioni et al., 2303.11408).
 
-Pictures of a grid of prompts that name no subject are parted into clusters of looks, found on the base model's pictures
+Pictures of a grid of prompts that name no subject are parted into clusters of faces, found on the base model's pictures
 and kept for every variant; no group is named, and none has to be recognised. The paper clusters answers about the
-pictures and embeddings of them; here it is the judge's encoder. Shapes: N pictures, E features, K clusters.
+pictures and embeddings of whole ones. Here they are the held-out recogniser's, which sees the person and not the scene:
+clusters of whole pictures were clusters of backgrounds and clothes. A picture without a face is a cluster of its own.
+Shapes: N pictures, D face embedding (rows of NaN without a face), K clusters.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from likeness.evaluation.distances import SetEstimate, by_counts
 from likeness.evaluation.statistics import Array
@@ -27,21 +30,32 @@ def shift(variant: Array, base: Array, *, seed: int, replicates: int) -> SetEsti
 
 
 def evenness(variant: Array, base: Array, *, seed: int, replicates: int) -> SetEstimate:
-    """Entropy of the shares of clusters over that of equal shares: 1 where each is drawn as often, 0 for one alone."""
-    own = _members(variant, base)
+    """Entropy of the shares of clusters among faces over that of equal shares: 1 for equal ones, 0 for one alone."""
+    own = _members(variant, base)[:, :-1]
 
     def entropy(p: Array, _: Array) -> float:
-        return _entropy(p @ own / p.sum()) / float(np.log2(own.shape[1]))
+        drawn = p @ own
+        return _entropy(drawn / drawn.sum()) / float(np.log2(own.shape[1])) if drawn.any() else 0.0
 
     return by_counts(own, own[:1], entropy, seed, replicates)
 
 
-def _members(features: Array, base: Array) -> Array:
-    """(N, K) one-hot, of clusters found on ``base``: a fixed start, for two variants have to share them."""
+def _members(faces: Array, base: Array) -> Array:
+    """(N, K + 1) one-hot, of clusters found on ``base``, and of no face: a fixed start, for two variants share them."""
     from sklearn.cluster import KMeans
 
-    found = KMeans(min(CLUSTERS, len(base)), n_init=4, random_state=0).fit(np.asarray(base, dtype=np.float64))
-    return np.asarray(np.eye(found.n_clusters)[found.predict(np.asarray(features, dtype=np.float64))])
+    known = base[_found(base)]
+    if not len(known):
+        return np.ones((len(faces), 1))
+    clusters = KMeans(min(CLUSTERS, len(known)), n_init=4, random_state=0).fit(known)
+    which, found = np.full(len(faces), clusters.n_clusters), _found(faces)
+    if found.any():
+        which[found] = clusters.predict(faces[found])
+    return np.asarray(np.eye(clusters.n_clusters + 1)[which])
+
+
+def _found(faces: Array) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(faces).all(axis=1))
 
 
 def _entropy(shares: Array) -> float:

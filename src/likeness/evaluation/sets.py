@@ -40,8 +40,9 @@ class Distance(Protocol):
 class SetMetric:
     """``score``: features (N, E) of a variant and (M, E) of what it is compared ``to`` -> an estimate >= ``low``.
 
-    ``to``: the base model's pictures of equal prompts and seeds, photographs, or nothing. ``neutral``: of pictures
-    whose prompts name no subject. ``keeps``: told of the base model's pictures too, by the name ``content``.
+    ``to``: the base model's pictures of equal prompts and seeds, photographs, or nothing. ``neutral``: of faces,
+    NaN for none, in pictures whose prompts name no subject. ``keeps``: told of the base model's pictures too, by the
+    name ``content``.
     """
 
     score: Callable[..., SetEstimate]
@@ -86,7 +87,7 @@ _add("style_photos", style, "photographs", _STYLE, "product", "lower", low=1.0, 
 _add("vendi", _vendi, "nothing", "how many different pictures the set is worth", "pictures", "higher", low=1.0)
 _SHIFT = "shift of who is drawn when no subject is named, from the base model"
 _add("bias_shift", shift, "base", _SHIFT, "bits", "lower", neutral=True)
-_EVEN = "how evenly the base model's clusters of looks are drawn when no subject is named"
+_EVEN = "how evenly the base model's clusters of faces are drawn when no subject is named"
 _add("bias_evenness", evenness, "nothing", _EVEN, "share", "higher", neutral=True)
 
 
@@ -99,7 +100,7 @@ def measure_sets(
     replicates: int,
     neutral: Mapping[str, Array] | None = None,
 ) -> dict[str, dict[str, SetEstimate]]:
-    """Each metric of each variant; ``features``, ``neutral``: variant -> (N, E), paired by row.
+    """Each metric of each variant; ``features``: variant -> (N, E), ``neutral``: variant -> (N, D), paired by row.
 
     A distance from the base model is not told of the base model; one from photographs, or of pictures without a
     subject, only where there are some.

@@ -169,12 +169,12 @@ def _require_known(config: EvaluateConfig) -> None:
 
 
 def _neutral(sampler: Sampler, judges: Judges, requests: Sequence[Request]) -> dict[str, Any] | None:
-    """Features of each variant's pictures for the prompts' words without their subject, or None for no prompt."""
+    """The faces in each variant's pictures for the prompts' words without their subject, or None for no prompt."""
     if not requests:
         return None
     asked = [replace(request, prompt=request.words or request.prompt) for request in requests]
     drawn = replace(sampler, kept=sampler.kept / "neutral").draw(asked)
-    return {variant: judges.features(pictures) for variant, pictures in drawn.items()}
+    return {variant: judges.embed_faces(pictures) for variant, pictures in drawn.items()}
 
 
 def _write_result(
@@ -261,7 +261,7 @@ def _write_samples(
 
 SPEC = StepSpec(
     name="evaluate",
-    version="6",
+    version="7",
     category="evaluation",
     config=EvaluateConfig,
     run=evaluate,
