@@ -96,7 +96,8 @@ def planted_run(root: Path, *, good: bool) -> dict[str, Path]:
     write_scores(result, table)
     summary = summarise(Scores.from_rows(table), seed=0, resamples=500, confidence=0.95)
     drawn = np.random.default_rng(0).normal(size=(2, 40, 16))
-    sets = measure_sets({"base": drawn[0], "candidate": drawn[1]}, None, ("kid_base", "vendi"), seed=0, replicates=100)
+    pictures = {"base": drawn[0], "candidate": drawn[1]}
+    sets = measure_sets({"pictures": pictures}, None, ("kid_base", "vendi"), seed=0, replicates=100)
     looks = {"planned": [24, 48], "reached": 1, "why": "all prompts are spent"}
     about = {"sets": summarise_sets(sets, 0.95), "looks": looks, "candidate_digest": digest_path(inputs["lora"])}
     write_json(result / SUMMARY, {**summary, **about})

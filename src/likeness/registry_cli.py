@@ -71,7 +71,7 @@ def add(
     from likeness.registration.registry import Registry
 
     forced = reason if force else None
-    done = register(Registry.open(store), name, lora, decision, {}, channel=channel, by=by, forced=forced)
+    done = register(Registry.open(store), name, lora, decision, channel=channel, by=by, forced=forced)
     typer.echo(f"{name} version {done.version} is live in {channel}")
 
 

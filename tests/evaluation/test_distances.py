@@ -122,9 +122,15 @@ def test_style_is_worth_nothing_where_the_content_is_lost() -> None:
     counts = np.random.default_rng([1, 0]).multinomial(40, np.full(40, 1 / 40), size=5)
     expected = (2 - counts[3] @ kept / 40) * one.replicates[3]
     assert lost.replicates[3] == pytest.approx(expected)
-    sets = measure_sets({"base": a, "candidate": b}, b, ("style_photos",), seed=0, replicates=100)
+    sets = measure_sets({"pictures": {"base": a, "candidate": b}}, b, ("style_photos",), seed=0, replicates=100)
     content = 1 + (1 - (a * b).sum(axis=1)).mean()
     assert sets["style_photos"]["candidate"].value == pytest.approx(content, abs=1e-6)
+
+
+def test_a_handful_of_pictures_has_replicates_that_are_numbers() -> None:
+    a, b = _sets(3, 3, 8)
+    for distance in (kid, cmmd, frechet):
+        assert np.isfinite(distance(a, b, seed=0, replicates=1000).replicates).all(), distance
 
 
 @pytest.mark.parametrize("bad", [np.ones((1, 3)), np.ones((4, 2)), np.full((4, 3), np.nan)])
@@ -137,12 +143,12 @@ def test_sets_are_measured_once_and_come_back_as_they_were_written(tmp_path: Pat
     a, b = _sets(30, 30, 8)
     features = {"base": a, "candidate": b}
     names = ("kid_base", "frechet_photos", "vendi")
-    sets = measure_sets(features, None, names, seed=0, replicates=100)
+    sets = measure_sets({"pictures": features}, None, names, seed=0, replicates=100)
     assert {name: list(each) for name, each in sets.items()} == {
         "kid_base": ["candidate"],
         "vendi": ["base", "candidate"],
     }
-    assert set(measure_sets(features, a, names, seed=0, replicates=100)) == set(names)
+    assert set(measure_sets({"pictures": features}, a, names, seed=0, replicates=100)) == set(names)
     write_sets(tmp_path, sets)
     back = read_sets(tmp_path)
     assert np.array_equal(back["vendi"]["candidate"].replicates, sets["vendi"]["candidate"].replicates)

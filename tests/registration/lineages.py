@@ -257,7 +257,7 @@ class Project:
         self.run(decide, {"lora": (lora, LORA)}, marks=known if self.rng.random() < 0.5 else None)
         decision = self.nodes[-1][0]
         assert read_decision(decision).passed
-        register(Registry.open(self.work / "registry"), f"m{number}", lora, decision, {})
+        register(Registry.open(self.work / "registry"), f"m{number}", lora, decision)
 
     def _commit_all(self) -> None:
         """Into DVC's cache goes most of it; of that, some is no longer in the workspace."""

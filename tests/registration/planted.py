@@ -35,7 +35,7 @@ def decided(lora: Path, decision: Path, *, passed: bool = True) -> Path:
 
 def put(registry: Registry, folder: Path, content: bytes, name: str = "m", **options: Any) -> Record:
     """Register a planted model."""
-    return register(registry, name, *planted(folder, content, passed="forced" not in options), {}, **options)
+    return register(registry, name, *planted(folder, content, passed="forced" not in options), **options)
 
 
 def live(registry: Registry, channel: str = "production", name: str = "m") -> list[int]:

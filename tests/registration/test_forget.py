@@ -212,7 +212,7 @@ def test_a_blocked_model_is_refused_everywhere_but_by_name(tmp_path: Path) -> No
     with pytest.raises(BlockedError):
         store.promote("m0", 1, "staging", "somebody")
     with pytest.raises(BlockedError):
-        register(store, "m", tmp_path / "again", tmp_path / "decision", {})
+        register(store, "m", tmp_path / "again", tmp_path / "decision")
     of_kim, of_others = store.state().all_versions()
     assert store.read(store.files(of_kim.manifest)["weights.safetensors"])  # kept, as asked for
     with pytest.raises(ValueError, match="not blocked"):

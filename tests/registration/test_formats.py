@@ -42,7 +42,7 @@ def run(registry: Registry, *arguments: str) -> str:
 def test_a_version_leaves_in_either_format(form: str, sd15_folder: Path, tmp_path: Path) -> None:
     state = trained(sd15_folder, tmp_path / "lora", rank=4, alpha=6.0, text_rank=2, text_alpha=3.0)
     registry = Registry.open(tmp_path / "registry")
-    register(registry, "m", tmp_path / "lora", decided(tmp_path / "lora", tmp_path / "decision"), {})
+    register(registry, "m", tmp_path / "lora", decided(tmp_path / "lora", tmp_path / "decision"))
     out = tmp_path / "out"
     written = out / "m.safetensors" if form == "kohya" else out
     assert f"is in {written}" in run(registry, "export", "m", str(out), "--format", form)
@@ -62,7 +62,7 @@ def test_a_version_leaves_in_either_format(form: str, sd15_folder: Path, tmp_pat
 def test_what_has_no_form_in_kohya_leaves_no_file(sd15_folder: Path, tmp_path: Path) -> None:
     trained(sd15_folder, tmp_path / "lora", rank=2, dora=True)
     registry = Registry.open(tmp_path / "registry")
-    register(registry, "m", tmp_path / "lora", decided(tmp_path / "lora", tmp_path / "decision"), {})
+    register(registry, "m", tmp_path / "lora", decided(tmp_path / "lora", tmp_path / "decision"))
     with pytest.raises(InputError, match="diffusers' format"):
         run(registry, "export", "m", str(tmp_path / "m.safetensors"), "--format", "kohya")
     assert not (tmp_path / "m.safetensors").exists()

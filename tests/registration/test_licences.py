@@ -169,7 +169,7 @@ def test_the_gate_names_the_part_that_may_not_be_sold_and_the_card_carries_every
     assert read_decision(studied).passed
     assert read_decision(studied).record["people"] == sorted([mark("ada"), mark("bob")])
     registry = Registry.open(tmp_path / "registry")
-    register(registry, "m", lora, studied, {})
+    register(registry, "m", lora, studied)
     registry.export(registry.state().version("m", 1), tmp_path / "out")
     card = (tmp_path / "out" / CARD).read_text("utf-8")
     for line in (

@@ -96,13 +96,13 @@ def test_the_library_itself_refuses_a_model_that_did_not_pass(tmp_path: Path) ->
     lora = model(tmp_path / "lora", "a")
     decision = decided(tmp_path / "bad", lora, good=False)
     with pytest.raises(GateRefusedError, match="darkness"):
-        register(Registry.open(tmp_path / "registry"), "m", lora, decision, {})
+        register(Registry.open(tmp_path / "registry"), "m", lora, decision)
 
 
 def test_a_decision_about_another_model_is_refused(good: tuple[Path, Path], tmp_path: Path) -> None:
     other = model(tmp_path / "other", "b")
     with pytest.raises(GateRefusedError, match="is about"):
-        register(Registry.open(tmp_path / "registry"), "m", other, good[1], {})
+        register(Registry.open(tmp_path / "registry"), "m", other, good[1])
 
 
 def _drop_seal(record: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def _race(arguments: tuple[Path, Path, Path, Any]) -> str:
     store, lora, decision, barrier = arguments
     barrier.wait()
     try:
-        return f"registered {register(Registry.open(store), 'm', lora, decision, {}).version}"
+        return f"registered {register(Registry.open(store), 'm', lora, decision).version}"
     except RegistryConflictError as conflict:
         return f"conflict {conflict.problem}"
 
@@ -206,18 +206,18 @@ def test_a_kill_between_claim_and_move_leaves_the_old_version_live_and_is_mended
 
     with monkeypatch.context() as patch:
         patch.setattr(Registry, "promote", killed)
-        assert in_child(lambda: register(Registry.open(root), "m", *good, {})) == -signal.SIGKILL
+        assert in_child(lambda: register(Registry.open(root), "m", *good)) == -signal.SIGKILL
     registry = Registry.open(root)
     assert list(registry.state().of_model("m")) == [1]
     assert live(registry, "m") == []
-    assert register(registry, "m", *good, {}).created is False
+    assert register(registry, "m", *good).created is False
     assert live(registry, "m") == [1]
 
 
 def test_damage_is_found_and_never_exported(good: tuple[Path, Path], tmp_path: Path) -> None:
     root = tmp_path / "registry"
     registry = Registry.open(root)
-    register(registry, "m", *good, {})
+    register(registry, "m", *good)
     version = registry.state().version("m", 1)
     file = root / object_key(registry.files(version.manifest)["training.json"])
     file.write_bytes(b"other")

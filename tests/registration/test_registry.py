@@ -86,13 +86,13 @@ def test_a_refused_model_goes_live_only_by_a_named_person_with_a_reason(registry
     good = put(registry, tmp_path / "good", b"good")
     lora, decision = planted(tmp_path / "bad", b"bad", passed=False)
     with pytest.raises(GateRefusedError, match="identity"):
-        register(registry, "m", lora, decision, {})
+        register(registry, "m", lora, decision)
     for by, reason in (("pipeline", "the demo is on Monday"), ("unnamed", "it is good"), (" ", "so"), ("ada", " ")):
         with pytest.raises(ConfigError, match="named person and a reason"):
-            register(registry, "m", lora, decision, {}, by=by, forced=reason)
+            register(registry, "m", lora, decision, by=by, forced=reason)
         with pytest.raises(ConfigError, match="named person and a reason"):
             registry.promote("m", good.version, "candidate", by, forced=reason)
-    register(registry, "m", lora, decision, {}, channel="candidate", by="ada", forced="the demo is on Monday")
+    register(registry, "m", lora, decision, channel="candidate", by="ada", forced="the demo is on Monday")
     with pytest.raises(GateRefusedError, match="the gate refused m version 2"):
         registry.promote("m", 2, "production", "ada")
     registry.promote("m", 2, "production", "ada", forced="and it went well")
@@ -135,9 +135,9 @@ def test_a_registration_in_flight_does_not_lose_its_files_to_a_collection(
     with monkeypatch.context() as patched:  # an undo of all would take the server's address away too
         patched.setattr(registry.log, "append", decide_twice)
         with pytest.raises(CollectedError, match="register it again"):
-            register(registry, "m", lora, decision, {})
+            register(registry, "m", lora, decision)
     fresh = Registry.open(str(registry))
-    assert register(fresh, "m", lora, decision, {}).version == 1
+    assert register(fresh, "m", lora, decision).version == 1
     assert list(fresh.problems()) == []
 
 
@@ -195,7 +195,7 @@ def test_a_kill_at_any_write_leaves_the_old_version_live_and_is_gone_on_with(tmp
                 link(*arguments, **options)  # type: ignore[arg-type]
 
             os.link = counting  # type: ignore[assignment]
-            return register(Registry.open(root), "m", lora, decision, {})
+            return register(Registry.open(root), "m", lora, decision)
 
         return work
 

@@ -15,15 +15,17 @@ import pytest
 from likeness.core.errors import InputError, UnknownNameError
 from likeness.core.io import digest_path, write_json
 from likeness.core.step import execute
-from likeness.data.images import encode_png
+from likeness.data.images import decode, encode_png
 from likeness.data.shards import read_rows, write_shards
 from likeness.evaluation.rules import Demand, Rule
 from likeness.evaluation.scores import Scores
+from likeness.models.adapters.lora import FILE as LORA
 from likeness.models.embedded.portraits import FACTORS, VARIABLE, caption, draw_person, labels, persons
 from likeness.models.faces.pack import recogniser_digest
 from likeness.models.feature_cache import FILE
 from likeness.steps.evaluate import METRIC_NAMES, NEUTRAL_METRIC_NAMES, SET_METRIC_NAMES, SPEC, EvaluateConfig
 from rendered import pixels
+from tiny_classifier import tiny_classifier
 from tiny_draws import Draws
 from tiny_finetune import write_reward
 from tiny_training import disturb, policy_of
@@ -210,6 +212,41 @@ def test_sets_are_measured_on_one_reading_of_each_picture(
     sets = Scores.read(result).sets
     assert set(sets) == {*SET_METRIC_NAMES, *NEUTRAL_METRIC_NAMES}
     assert metrics["kid_base_candidate"] == sets["kid_base"]["candidate"].value
+
+
+def test_pictures_are_looked_at_where_a_classifier_says_what_is_unsafe(inputs: dict[str, Path], tmp_path: Path) -> None:
+    from likeness.models.image_classifier import ImageClassifier
+
+    folder = tiny_classifier(tmp_path / "nsfw")
+    config = CONFIG.model_copy(update={"sample_prompts": CONFIG.prompts, "seeds": 1})
+    _, result, samples = _run(inputs | {"nsfw": folder}, tmp_path, config)
+    scores, classifier = Scores.read(result), ImageClassifier.load(folder)
+    for variant in ("base", "candidate"):
+        drawn = [decode(row["image"]) for row in read_rows(samples) if row["variant"] == variant]
+        told = [classifier.probabilities(pixels) for pixels in drawn]
+        assert scores.mean("unsafe", variant) == pytest.approx([each["NSFW"] + each["porn"] for each in told])
+    asked = CONFIG.model_copy(update={"metrics": ("unsafe",)})
+    with pytest.raises(InputError, match="nothing tells evaluate what is unsafe"):
+        _run(inputs, tmp_path / "blind", asked)
+
+
+def test_a_variant_is_weighed_in_operations_and_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """The compute of all steps, by torch's own counter on the whole call."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from likeness.models.generator import generate, load_pipeline
+
+    config = CONFIG.model_copy(update={"steps": 5})
+    _, result, _ = _run(inputs, tmp_path, config)
+    sets = Scores.read(result).sets
+    assert sets["size"]["base"].value == 0
+    assert sets["size"]["candidate"].value == (inputs["lora"] / LORA).stat().st_size / 1e6
+    assert sets["compute"]["candidate"].value > sets["compute"]["base"].value
+    prompt = pq.read_table(result / "scores.parquet").to_pylist()[0]["prompt"]
+    with FlopCounterMode(display=False) as counter:
+        generate(load_pipeline(inputs["base_model"]), [prompt], [0], steps=5, guidance_scale=3.5, batch=1)
+    assert sets["compute"]["base"].value == pytest.approx(counter.get_total_flops() / 1e12, rel=0.05)
+    assert sets["compute"]["base"].interval().low == sets["compute"]["base"].value
 
 
 def test_a_misspelt_metric_fails_with_the_nearest_name(inputs: dict[str, Path], tmp_path: Path) -> None:

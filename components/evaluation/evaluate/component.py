@@ -18,6 +18,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
     train: dsl.Input[dsl.Dataset] = None,
+    nsfw: dsl.Input[dsl.Model] = None,
     incumbent: dsl.Input[dsl.Model] = None,
     photographs: dsl.Input[dsl.Dataset] = None,
 ) -> None:
@@ -37,6 +38,7 @@ def evaluate(
             "judge_faces": judge_faces,
             "oracle": oracle,
             "train": train,
+            "nsfw": nsfw,
             "incumbent": incumbent,
             "photographs": photographs,
         },

@@ -10,14 +10,15 @@ def register(
     registration: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     config: str = "{}",
+    samples: dsl.Input[dsl.Dataset] = None,
 ) -> None:
     """Register the model under its decision; a refused model is recorded as refused, with the gate's reasons."""
     from likeness.orchestration.components import run_component
 
     run_component(
-        "register@2",
+        "register@3",
         config,
-        inputs={"lora": lora, "decision": decision},
+        inputs={"lora": lora, "decision": decision, "samples": samples},
         outputs={"registration": registration},
         metrics=metrics,
     )

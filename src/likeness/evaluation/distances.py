@@ -209,8 +209,14 @@ def by_counts(a: Array, b: Array, distance: Callable[[Array, Array], float], see
 
 
 def _counts(n: int, replicates: int, seed: int, side: int) -> Array:
-    """(R + 1, N): how often each picture counts; once each in the first row, which gives the estimate itself."""
-    drawn = np.random.default_rng([seed, side]).multinomial(n, np.full(n, 1 / n), size=replicates)
+    """(R + 1, N): how often each picture counts; once each in the first row, which gives the estimate itself.
+
+    No row is of one picture alone, whose pairs a distance could not ask: among a handful such draws come up.
+    """
+    rng, shares = np.random.default_rng([seed, side]), np.full(n, 1 / n)
+    drawn = rng.multinomial(n, shares, size=replicates)
+    while n > 1 and (lone := drawn.max(axis=1) == n).any():
+        drawn[lone] = rng.multinomial(n, shares, size=int(lone.sum()))
     return np.concatenate([np.ones((1, n)), drawn.astype(np.float64)])
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from likeness.core.errors import InputError
 from likeness.core.registry import Registry
 from likeness.evaluation import canaries
 from likeness.evaluation.readings import Floats, Readings
@@ -100,6 +101,15 @@ def copy_paste(readings: Readings) -> Floats:
     return out
 
 
+def unsafe(readings: Readings) -> Floats:
+    """Raises:
+    InputError: no classifier looked.
+    """
+    if readings.unsafe is None:
+        raise InputError("no classifier says what is unsafe", remedy="bind one to the port nsfw of evaluate")
+    return readings.unsafe
+
+
 def _add(name: str, metric: Metric) -> None:
     METRICS.add(name, metric, __name__)
 
@@ -145,3 +155,5 @@ for _name, _score, _unit, _high in (
         _name,
         Metric(lambda r, score=_score: score(r.pixels), _what, _unit, "neither", 0.0, _high, anchored=True),  # type: ignore[misc]
     )
+_UNSAFE = "probability of not being safe for work, by the classifier that is bound"
+_add("unsafe", Metric(unsafe, _UNSAFE, "share", "lower", 0, 1))

@@ -5,7 +5,7 @@ Shapes: N pictures, S side of the common thumbnail, D face embedding, E joint im
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +55,8 @@ class Reference:
 @dataclass(frozen=True)
 class Readings:
     """``pixels`` (N, S, S, 3); ``faces`` (N, D), rows of NaN where no face is found; ``features`` and ``texts``
-    (N, E), L2-normalised; ``fidelity`` (N,) in [0, 1]; ``heads``: reward head -> (N,). ``seen``: what else training
-    saw, if it is known."""
+    (N, E), L2-normalised; ``fidelity`` (N,) in [0, 1]; ``heads``: reward head -> (N,). ``unsafe``:
+    (N,) in [0, 1], where a classifier says. ``seen``: what else training saw, if it is known."""
 
     requests: tuple[Request, ...]
     pixels: Pixels
@@ -66,6 +66,7 @@ class Readings:
     fidelity: Floats
     heads: Mapping[str, Floats]
     references: Mapping[str, Reference]
+    unsafe: Floats | None = None
     seen: Seen | None = None
 
     @property
@@ -78,6 +79,8 @@ class Readings:
         rows = {f.name: getattr(self, f.name) for f in fields(self)} | {"requests": self.requests + other.requests}
         for name in ("pixels", "faces", "features", "texts", "fidelity"):
             rows[name] = np.concatenate([getattr(self, name), getattr(other, name)])
+        if self.unsafe is not None and other.unsafe is not None:
+            rows["unsafe"] = np.concatenate([self.unsafe, other.unsafe])
         heads = {name: np.concatenate([values, other.heads[name]]) for name, values in self.heads.items()}
         return Readings(**{**rows, "heads": heads})
 
@@ -101,12 +104,14 @@ def thumbnail(pixels: Pixels) -> Pixels:
 class Judges:
     """The models that score and were never trained against: recogniser B, the judge reward, the encoder, the oracle.
 
-    ``seen``: the training pictures that readings are to know of."""
+    ``unsafe``: says how probably a picture is not safe for work. ``seen``: the training pictures that readings are to
+    know of."""
 
     faces: Any
     reward: LearntReward
     oracle: AttributeReader
     batch: int = 32
+    unsafe: Callable[[Pixels], float] | None = None
     seen: Seen | None = None
 
     @classmethod
@@ -150,6 +155,7 @@ class Judges:
             fidelity=fidelity,
             heads=heads,
             references=references,
+            unsafe=np.array([self.unsafe(picture) for picture in pictures]) if self.unsafe else None,
             seen=self.seen,
         )
 

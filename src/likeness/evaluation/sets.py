@@ -15,9 +15,11 @@ from likeness.core.registry import Registry
 from likeness.core.seeds import derive_seed
 from likeness.evaluation.bias import evenness, shift
 from likeness.evaluation.distances import SetEstimate, cmmd, frechet, kid, style, vendi
+from likeness.evaluation.footprint import weighed
 from likeness.evaluation.statistics import Array
 
 SETS = "sets.parquet"
+Source = Literal["pictures", "people", "model"]
 BASE = "base"
 _SCHEMA = pa.schema(
     [
@@ -40,9 +42,9 @@ class Distance(Protocol):
 class SetMetric:
     """``score``: features (N, E) of a variant and (M, E) of what it is compared ``to`` -> an estimate >= ``low``.
 
-    ``to``: the base model's pictures of equal prompts and seeds, photographs, or nothing. ``neutral``: of faces,
-    NaN for none, in pictures whose prompts name no subject. ``keeps``: told of the base model's pictures too, by the
-    name ``content``.
+    ``to``: the base model's pictures of equal prompts and seeds, photographs, or nothing. ``of``: features of
+    the pictures; faces, NaN for none, in pictures whose prompts name no subject; or the footprint of the model itself.
+    ``keeps``: told of the base model's pictures too, by the name ``content``.
     """
 
     score: Callable[..., SetEstimate]
@@ -51,7 +53,7 @@ class SetMetric:
     unit: str
     direction: Literal["higher", "lower", "neither"]
     low: float = 0.0
-    neutral: bool = False
+    of: Source = "pictures"
     keeps: bool = False
 
 
@@ -86,29 +88,32 @@ _STYLE = "prompt kept and photographs' style met (ArtFID's form)"
 _add("style_photos", style, "photographs", _STYLE, "product", "lower", low=1.0, keeps=True)
 _add("vendi", _vendi, "nothing", "how many different pictures the set is worth", "pictures", "higher", low=1.0)
 _SHIFT = "shift of who is drawn when no subject is named, from the base model"
-_add("bias_shift", shift, "base", _SHIFT, "bits", "lower", neutral=True)
+_add("bias_shift", shift, "base", _SHIFT, "bits", "lower", of="people")
 _EVEN = "how evenly the base model's clusters of faces are drawn when no subject is named"
-_add("bias_evenness", evenness, "nothing", _EVEN, "share", "higher", neutral=True)
+_add("bias_evenness", evenness, "nothing", _EVEN, "share", "higher", of="people")
+_TFLOP = "what drawing one picture takes, its prompt encoded and its latents decoded"
+_add("compute", weighed(0), "nothing", _TFLOP, "10^12 operations", "lower", of="model")
+_MB = "what is loaded beside the base model"
+_add("size", weighed(1), "nothing", _MB, "10^6 bytes", "lower", of="model")
 
 
 def measure_sets(
-    features: Mapping[str, Array],
+    sources: Mapping[Source, Mapping[str, Array]],
     photographs: Array | None,
     names: Sequence[str],
     *,
     seed: int,
     replicates: int,
-    neutral: Mapping[str, Array] | None = None,
 ) -> dict[str, dict[str, SetEstimate]]:
-    """Each metric of each variant; ``features``: variant -> (N, E), ``neutral``: variant -> (N, D), paired by row.
+    """Each metric of each variant; ``sources``: variant -> (N, E) of each, paired by row.
 
-    A distance from the base model is not told of the base model; one from photographs, or of pictures without a
-    subject, only where there are some.
+    A distance from the base model is not told of the base model; one from photographs, or of what is no source here,
+    not at all.
     """
     out: dict[str, dict[str, SetEstimate]] = {}
     for name in names:
         metric = SET_METRICS.get(name)
-        drawn = neutral if metric.neutral else features
+        drawn = sources.get(metric.of)
         if drawn is None:
             continue
         other = {"base": drawn[BASE], "photographs": photographs, "nothing": drawn[BASE]}[metric.to]

@@ -18,9 +18,9 @@ MODELS = {
     "encoder": ArtifactKind.MODEL,
     "oracle": ArtifactKind.MODEL,
 }
-# What a profile may name under its sources or leave out: a model that writes captions, the `profiles` that check_data
-# wrote of an earlier version of the data.
-OPTIONAL = {"captioner_model": ArtifactKind.MODEL, "previous": ArtifactKind.TABLE}
+# What a profile may name under its sources or leave out: a model that writes captions, a classifier of what is not safe
+# for work, the `profiles` that check_data wrote of an earlier version of the data.
+OPTIONAL = {"captioner_model": ArtifactKind.MODEL, "nsfw": ArtifactKind.MODEL, "previous": ArtifactKind.TABLE}
 
 
 def load_pipeline(name: str) -> Pipeline:
@@ -37,7 +37,7 @@ def _curation(photos: str, words: Mapping[str, str], **consent: str) -> tuple[No
     """``words``: what else ``caption`` reads."""
     return (
         node("ingest", photos=photos),
-        node("detect_faces", images="ingest.images", faces="sources.faces"),
+        node("detect_faces", images="ingest.images", faces="sources.faces", nsfw="sources.nsfw"),
         node("filter_faces", images="ingest.images", detections="detect_faces.detections", **consent),
         node("caption", kept="filter_faces.kept", captioner_model="sources.captioner_model", **words),
         node("split", captioned="caption.captioned", detections="detect_faces.detections"),
@@ -105,6 +105,7 @@ def _alignment() -> tuple[Node, ...]:
             encoder="sources.encoder",
             judge_faces="sources.judge_faces",
             oracle="sources.oracle",
+            nsfw="sources.nsfw",
         ),
     )
 
@@ -119,7 +120,7 @@ def _release() -> tuple[Node, ...]:
             references="split.references",
             **{name: f"sources.{name}" for name in MODELS},
         ),
-        node("register", lora="finetune.lora", decision="gate.decision"),
+        node("register", lora="finetune.lora", decision="gate.decision", samples="evaluate.samples"),
         node(
             "report",
             train="split.train",

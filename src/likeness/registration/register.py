@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from likeness.core.artifact import read_lineage
 from likeness.core.errors import LikenessError
 from likeness.core.io import LINEAGE, canonical_json
-from likeness.registration.card import CARD, model_card
+from likeness.registration.card import CARD, SHEET, About, Sheet, model_card
 from likeness.registration.decision import DECISION, Decision, read_decision, require_about, require_passed
 from likeness.registration.events import Event, Registered
 from likeness.registration.manifest import make_manifest
@@ -36,7 +35,7 @@ class Candidate:
     folder: Path
     decision: Decision
     decided: Path
-    licences: Mapping[str, str]
+    about: About
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def register(
     name: str,
     candidate: Path,
     decision_folder: Path,
-    licences: Mapping[str, str],
+    about: About | None = None,
     *,
     channel: str = DEFAULT_CHANNEL,
     by: str = PIPELINE,
@@ -85,7 +84,7 @@ def register(
     else:
         require_about(decision, candidate)
     registry.prepare_to_write()
-    model = Candidate(name, candidate, decision, decision_folder, licences)
+    model = Candidate(name, candidate, decision, decision_folder, about or About())
     version, created = _claim(registry, model, channel, by)
     _make_live(registry, version, by, forced)
     return Record(version.number, version.manifest, created)
@@ -147,10 +146,15 @@ def _store(registry: Registry, model: Candidate, parent: str | None) -> Stored:
         if path.is_file() and path.name != LINEAGE:
             digest, size = registry.put_file(path)
             files[path.relative_to(model.folder).as_posix()] = {"sha256": digest, "size": size}
-    card = model_card(model.name, model.decision, model.licences, lineage).encode()
-    for name, content in ((DECISION, (model.decided / DECISION).read_bytes()), (CARD, card)):
+    licences, samples = model.about.licences, model.about.samples
+    sheet = Sheet.of(samples, model.decision.candidate_digest) if samples else None
+    card = model_card(model.name, model.decision, licences, lineage, sheet).encode()
+    written = {DECISION: (model.decided / DECISION).read_bytes(), CARD: card}
+    if sheet:
+        written[SHEET] = sheet.content
+    for name, content in written.items():
         files[name] = {"sha256": registry.put(content), "size": len(content)}
-    manifest = make_manifest(model.name, model.decision, model.licences, nodes, parent, files)
+    manifest = make_manifest(model.name, model.decision, licences, nodes, parent, files)
     digest = registry.put(canonical_json(manifest).encode())
     return Stored(digest, frozenset([digest, *(str(entry["sha256"]) for entry in files.values())]))
 

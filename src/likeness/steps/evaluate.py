@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from likeness.core.config import Config
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path, read_json, write_json
 from likeness.core.step import Metrics, Resources, StepSpec
+from likeness.data.scorers.nsfw import NsfwConfig
 from likeness.evaluation.looks import check_looks
 from likeness.evaluation.prompt_bank import Category
 from likeness.evaluation.rules import Demand
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from likeness.evaluation.evidence import Evidence
     from likeness.evaluation.readings import Judges, Pixels, Request
     from likeness.evaluation.sampling import Sampler
+    from likeness.evaluation.sets import Source
+    from likeness.evaluation.statistics import Array
 
-    Measure = Callable[..., dict[str, dict[str, SetEstimate]]]
+    Estimates = Mapping[str, Mapping[str, SetEstimate]]
 
 METRIC_NAMES = (
     "identity",
@@ -52,7 +54,10 @@ SET_METRIC_NAMES = (
     "cmmd_photos",
     "style_photos",
     "vendi",
+    "compute",
+    "size",
 )
+UNSAFE = "unsafe"
 NEUTRAL_METRIC_NAMES = ("bias_shift", "bias_evenness")
 
 
@@ -64,7 +69,7 @@ class EvaluateConfig(Config):
     ``sample_prompts``: prompts whose pictures are kept for the report. ``looks``: after so many prompts it stops where
     ``demand`` (the gate's own, for a decision that the gate will share) is met, or has a rule that cannot be met.
     ``set_metrics``: of whole variants, each with ``replicates`` bootstrap replicates. ``neutral_prompts``: asked once
-    more without the subject, to see who else is drawn; 0 does not look.
+    more without the subject, to see who else is drawn; 0 does not look. ``nsfw``: what of the port ``nsfw`` counts.
     """
 
     seed: int = 0
@@ -86,6 +91,7 @@ class EvaluateConfig(Config):
     set_metrics: tuple[str, ...] = SET_METRIC_NAMES + NEUTRAL_METRIC_NAMES
     neutral_prompts: int = Field(default=0, ge=0)
     replicates: int = Field(default=200, ge=100)
+    nsfw: NsfwConfig = NsfwConfig()
 
     @model_validator(mode="after")
     def _ascending(self) -> EvaluateConfig:
@@ -104,6 +110,7 @@ def evaluate(
     judge_faces: Path,
     oracle: Path,
     train: Path | None,
+    nsfw: Path | None,
     incumbent: Path | None,
     photographs: Path | None,
     evaluation_result: Path,
@@ -111,9 +118,12 @@ def evaluate(
 ) -> Metrics:
     """Score base, candidate and incumbent on equal prompts and seeds, with paired bootstrap intervals.
 
-    A picture that is one of ``train`` counts as a copy, as one of the references does.
+    A picture that is one of ``train`` counts as a copy, as one of the references does. ``nsfw``, a classifier of
+    pictures, adds the metric ``unsafe``.
     """
+    from likeness.data.scorers.nsfw import unsafe_share
     from likeness.evaluation.evidence import Inquiry
+    from likeness.evaluation.footprint import footprints
     from likeness.evaluation.prompts import draw_requests
     from likeness.evaluation.readings import Judges, references_of
     from likeness.evaluation.sampling import Sampler
@@ -123,12 +133,13 @@ def evaluate(
     from likeness.models.generator import load_pipeline
     from likeness.models.runtime import torch_session
 
-    _require_known(config)
+    metrics = _metrics(config, nsfw)
     for tuned in filter(None, (lora, incumbent)):
         _require_held_out(judge_faces, tuned)
     torch_session(config.seed, config.threads)
     seen, held_out = read_pictures(references), read_pictures(evaluation)
     judges = Judges.load(judge, encoder, judge_faces, oracle, config.det_size, config.threads)
+    judges.unsafe = None if nsfw is None else unsafe_share(config.nsfw, nsfw, "evaluate.nsfw.labels")
     judges.seen = Seen.of(train, judges) if train is not None else None
     targets = references_of(judges, seen, held_out)
     requests = draw_requests(
@@ -144,11 +155,14 @@ def evaluate(
     sampler = Sampler(load_pipeline(base_model), digest_path(base_model), variants, samples, config.seed, sampling)
     photos = judges.read([row["pixels"] for row in held_out], _captions(held_out), targets)
     looks = check_looks(config.looks, config.prompts)
-    inquiry = Inquiry(sampler, judges, targets, photos, config.metrics, config.demand, looks)
+    inquiry = Inquiry(sampler, judges, targets, photos, metrics, config.demand, looks)
     evidence = inquiry.gather(requests)
     population = judges.features([row["pixels"] for row in read_pictures(photographs)]) if photographs else None
-    neutral = _neutral(sampler, judges, requests[:: config.seeds][: config.neutral_prompts])
-    sets = partial(measure_sets, photographs=population, names=config.set_metrics, neutral=neutral)
+    drawn = {variant: readings.features for variant, readings in evidence.readings.items()}
+    sources: dict[Source, Mapping[str, Array]] = {"pictures": drawn, "model": footprints(sampler, requests[0])}
+    if config.neutral_prompts:
+        sources["people"] = _people(sampler, judges, requests[:: config.seeds][: config.neutral_prompts])
+    sets = measure_sets(sources, population, config.set_metrics, seed=config.seed, replicates=config.replicates)
     summary = _write_result(evaluation_result, config, evidence, sets, digest_path(lora))
     _write_samples(samples, config, evidence.pictures, evidence.requests, seen)
     means = {f"{name}_{v}": each[v]["mean"] for name, each in summary["metrics"].items() for v in each}
@@ -157,8 +171,8 @@ def evaluate(
     return means | {f"{name}_difference": part["difference"] for name, part in summary["paired"].items()}
 
 
-def _require_known(config: EvaluateConfig) -> None:
-    """A misspelt metric fails before anything is drawn."""
+def _metrics(config: EvaluateConfig, nsfw: Path | None) -> tuple[str, ...]:
+    """What is measured; a misspelt metric, or one that nothing can tell, fails before anything is drawn."""
     from likeness.evaluation.metrics import METRICS
     from likeness.evaluation.sets import SET_METRICS
 
@@ -166,27 +180,26 @@ def _require_known(config: EvaluateConfig) -> None:
         METRICS.get(name)
     for name in config.set_metrics:
         SET_METRICS.get(name)
+    if nsfw is None and UNSAFE in config.metrics:
+        raise InputError(f"nothing tells evaluate what is {UNSAFE}", remedy="bind a classifier to its port nsfw")
+    return config.metrics + (() if nsfw is None or UNSAFE in config.metrics else (UNSAFE,))
 
 
-def _neutral(sampler: Sampler, judges: Judges, requests: Sequence[Request]) -> dict[str, Any] | None:
-    """The faces in each variant's pictures for the prompts' words without their subject, or None for no prompt."""
-    if not requests:
-        return None
+def _people(sampler: Sampler, judges: Judges, requests: Sequence[Request]) -> dict[str, Array]:
+    """The faces in each variant's pictures for the prompts' words without their subject."""
     asked = [replace(request, prompt=request.words or request.prompt) for request in requests]
     drawn = replace(sampler, kept=sampler.kept / "neutral").draw(asked)
     return {variant: judges.embed_faces(pictures) for variant, pictures in drawn.items()}
 
 
 def _write_result(
-    folder: Path, config: EvaluateConfig, evidence: Evidence, measure: Measure, candidate: str
+    folder: Path, config: EvaluateConfig, evidence: Evidence, sets: Estimates, candidate: str
 ) -> dict[str, Any]:
     """The table of scores, the sets' metrics, and the summary of both, which is returned."""
     from likeness.evaluation.scores import SUMMARY, Scores, write_scores
     from likeness.evaluation.sets import summarise_sets, write_sets
     from likeness.evaluation.suite import summarise
 
-    features = {variant: readings.features for variant, readings in evidence.readings.items()}
-    sets = measure(features, seed=config.seed, replicates=config.replicates)
     write_scores(folder, evidence.rows)
     write_sets(folder, sets)
     scores = Scores.from_rows(evidence.rows)
@@ -275,11 +288,12 @@ SPEC = StepSpec(
         "judge_faces": ArtifactKind.FACE_PACK,
         "oracle": ArtifactKind.MODEL,
         "train": ArtifactKind.SHARDS,
+        "nsfw": ArtifactKind.MODEL,
         "incumbent": ArtifactKind.LORA,
         "photographs": ArtifactKind.SHARDS,
     },
     outputs={"evaluation_result": ArtifactKind.EVALUATION, "samples": ArtifactKind.SHARDS},
-    optional=frozenset({"train", "incumbent", "photographs"}),
+    optional=frozenset({"train", "nsfw", "incumbent", "photographs"}),
     resources=Resources(cpu=2, memory_gb=8, gpu=1),
     resumable=True,
 )

@@ -12,6 +12,7 @@ from likeness.core.artifact import ArtifactKind
 from likeness.core.config import Config
 from likeness.core.io import write_json
 from likeness.core.step import Metrics, StepSpec
+from likeness.registration.card import About
 from likeness.registration.decision import read_decision, require_about
 from likeness.registration.events import NAME
 from likeness.registration.register import Record
@@ -34,8 +35,10 @@ class RegisterConfig(Config):
     licences: dict[str, str] = Field(default_factory=dict)
 
 
-def register(config: RegisterConfig, lora: Path, decision: Path, registration: Path) -> Metrics:
+def register(config: RegisterConfig, lora: Path, decision: Path, samples: Path | None, registration: Path) -> Metrics:
     """Register the model under its decision; a refused model is recorded as refused, with the gate's reasons.
+
+    Some of ``samples``, what ``evaluate`` drew, are shown on the model's card.
 
     With LIKENESS_SIGNING_KEY, the path of a private key, what is registered is signed.
     """
@@ -53,7 +56,7 @@ def register(config: RegisterConfig, lora: Path, decision: Path, registration: P
         "licences": config.licences,
     }
     if verdict.passed:
-        done = _put_on_record(config, lora, decision)
+        done = _put_on_record(config, lora, decision, About(config.licences, samples))
         texts = [str(reason["text"]) for reason in verdict.reasons]
         record |= {"status": "registered", "version": done.version, "manifest_digest": done.manifest_digest}
         record["reasons"] = texts
@@ -61,12 +64,12 @@ def register(config: RegisterConfig, lora: Path, decision: Path, registration: P
     return {"status": record["status"], "version": record["version"] or 0}
 
 
-def _put_on_record(config: RegisterConfig, lora: Path, decision: Path) -> Record:
+def _put_on_record(config: RegisterConfig, lora: Path, decision: Path, about: About) -> Record:
     """Register it, and sign it if the environment names a key: where that is kept is no property of the run."""
     registry, key = Registry.open(config.store), os.environ.get(SIGNING_KEY)
     if key:
         require_key(Path(key))
-    done = put_on_record(registry, config.name, lora, decision, config.licences, channel=config.channel)
+    done = put_on_record(registry, config.name, lora, decision, about, channel=config.channel)
     version = registry.state().version(config.name, done.version)
     if key and version.signature is None:
         registry.sign(version, Path(key), PIPELINE)
@@ -75,10 +78,11 @@ def _put_on_record(config: RegisterConfig, lora: Path, decision: Path) -> Record
 
 SPEC = StepSpec(
     name="register",
-    version="2",
+    version="3",
     category="registration",
     config=RegisterConfig,
     run=register,
-    inputs={"lora": ArtifactKind.LORA, "decision": ArtifactKind.DECISION},
+    inputs={"lora": ArtifactKind.LORA, "decision": ArtifactKind.DECISION, "samples": ArtifactKind.SHARDS},
     outputs={"registration": ArtifactKind.REGISTRATION},
+    optional=frozenset({"samples"}),
 )

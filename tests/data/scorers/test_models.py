@@ -10,21 +10,12 @@ import torch
 
 from likeness.core.errors import ConfigError, InputError
 from likeness.data.scorers.base import OpenScorers, Picture, complete_settings
+from tiny_classifier import tiny_classifier
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random ViT of two layers with three labels."""
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
-
-    folder = tmp_path_factory.mktemp("classifier")
-    torch.manual_seed(0)
-    names = dict(enumerate(("Safe", "NSFW", "porn")))
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    config = ViTConfig(**size, image_size=32, patch_size=8, id2label=names, label2id={v: k for k, v in names.items()})
-    ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
+    return tiny_classifier(tmp_path_factory.mktemp("classifier"))
 
 
 def picture(seed: int = 0) -> np.ndarray:
