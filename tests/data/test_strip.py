@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,13 @@ def file(kind: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
+@cache
 def profile() -> bytes:
+    """Made once: it tells the second in which it was."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+@cache
 def told() -> dict[str, bytes]:
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", SECRET.decode())

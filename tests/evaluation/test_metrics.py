@@ -27,6 +27,7 @@ def _readings(prompts: int = 6, seeds: int = 2) -> Readings:
         fidelity=np.ones(n),
         heads={"appeal": np.zeros(n), "structure": np.zeros(n)},
         references={"s": reference},
+        unsafe=rng.random(n),
     )
 
 
@@ -47,6 +48,7 @@ def test_every_metric_gives_one_number_a_picture_within_its_range_in_any_order(n
         pixels=readings.pixels[order],
         features=readings.features[order],
         texts=readings.texts[order],
+        unsafe=None if readings.unsafe is None else readings.unsafe[order],
     )
     assert metric.score(shuffled) == pytest.approx(values[order])
 

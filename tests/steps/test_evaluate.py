@@ -231,10 +231,9 @@ def test_pictures_are_looked_at_where_a_classifier_says_what_is_unsafe(inputs: d
 
 
 def test_a_variant_is_weighed_in_operations_and_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
-    """The compute of all steps, by torch's own counter on the whole call."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+    """The compute is that of all steps counted."""
     from likeness.models.generator import generate, load_pipeline
+    from likeness.training.flops import FlopCounter
 
     config = CONFIG.model_copy(update={"steps": 5})
     _, result, _ = _run(inputs, tmp_path, config)
@@ -243,9 +242,9 @@ def test_a_variant_is_weighed_in_operations_and_bytes(inputs: dict[str, Path], t
     assert sets["size"]["candidate"].value == (inputs["lora"] / LORA).stat().st_size / 1e6
     assert sets["compute"]["candidate"].value > sets["compute"]["base"].value
     prompt = pq.read_table(result / "scores.parquet").to_pylist()[0]["prompt"]
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         generate(load_pipeline(inputs["base_model"]), [prompt], [0], steps=5, guidance_scale=3.5, batch=1)
-    assert sets["compute"]["base"].value == pytest.approx(counter.get_total_flops() / 1e12, rel=0.05)
+    assert sets["compute"]["base"].value == pytest.approx(counter.flops / 1e12, rel=1e-9)
     assert sets["compute"]["base"].interval().low == sets["compute"]["base"].value
 
 
