@@ -44,6 +44,7 @@ def test_drivers_write_the_same_bytes_and_the_same_lineage(reference: Plan, driv
         assert metrics[0] == metrics[1]
 
 
+@pytest.mark.slow
 def test_dvc_runs_nothing_twice_and_sees_a_changed_section(reference: Plan, capfd: pytest.CaptureFixture[str]) -> None:
     run_dvc(toy_plan("build/other"))
     capfd.readouterr()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from likeness.orchestration.components import component_source
+from likeness.orchestration.catalogue import STEPS, load_step
+from likeness.orchestration.components import component_folder, component_source
 from likeness.orchestration.dvc import dvc_yaml
-from likeness.orchestration.generate import diff_generated, generated_files
+from likeness.orchestration.generate import diff_generated
 from likeness.orchestration.pipelines import load_pipeline
 from likeness.orchestration.plan import make_plan
 from likeness.orchestration.profiles import PROFILES
@@ -26,7 +27,8 @@ def test_committed_files_are_current() -> None:
 
 def test_no_component_is_left_over() -> None:
     committed = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "components").rglob("component.py")}
-    assert committed == {path for path in generated_files(REPOSITORY) if path.name == "component.py"}
+    folders = {Path("components") / component_folder(load_step(name)) for name in STEPS}
+    assert committed == {folder / "component.py" for folder in folders}
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
@@ -49,9 +51,12 @@ def test_dvc_stage_of_a_node(workspace: Path) -> None:
     assert stage["metrics"] == [{"build/measure_blue/metrics.json": {"cache": False}}]
 
 
-def test_a_profile_that_names_a_captioner_and_an_earlier_version_binds_them(tmp_path: Path) -> None:
+def test_a_profile_that_names_models_or_an_earlier_version_that_it_may_leave_out_binds_them(tmp_path: Path) -> None:
     committed = (REPOSITORY / "profiles/production/params.yaml").read_text("utf-8")
-    for name, added in (("without", ""), ("with", "  captioner_model: models/qwen\n  previous: old/profiles\n")):
+    for name, added in (
+        ("without", ""),
+        ("with", "  captioner_model: models/qwen\n  nsfw: models/nsfw\n  previous: old/profiles\n"),
+    ):
         params = tmp_path / f"{name}.yaml"
         params.write_text(
             committed.replace("sources:\n", f"sources:\n{added}").replace(": fixed", ": qwen_vl"), "utf-8"
@@ -60,6 +65,8 @@ def test_a_profile_that_names_a_captioner_and_an_earlier_version_binds_them(tmp_
         stages = yaml.safe_load(dvc_yaml(plan.pipeline, str(params), "build"))["stages"]
         bound = "--bind captioner_model=${sources.captioner_model}" in stages["caption"]["cmd"]
         assert bound == ("${sources.previous}" in stages["check_data"]["deps"]) == bool(added)
+        for name in ("detect_faces", "evaluate"):
+            assert ("--bind nsfw=${sources.nsfw}" in stages[name]["cmd"]) == bool(added)
         inputs = plan.pipeline.input_paths(plan.root, plan.pipeline.node("caption"), plan.sources)
         assert inputs.get("captioner_model") == (Path("models/qwen") if added else None)
 

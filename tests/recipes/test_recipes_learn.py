@@ -98,7 +98,6 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 # One of each kind for the fast suite; the algorithms' own battery has further rows.
 QUICK = (
     "denoising_lora",
-    "diffusion_dpo_smoothed",
     "diffusion_hinge",
     "diffusion_ipo",
 )

@@ -35,7 +35,7 @@ ROWS: dict[str, Callable[[Policy], Algorithm]] = {
 }
 
 
-RESUME_SLOWLY = set(ROWS) - {"denoising", "refl", "ddpo", "prdp"}
+RESUME_SLOWLY = set(ROWS) - {"denoising", "refl", "ddpo"}
 
 
 def quick_or_slow(slow: Collection[str], rows: Collection[str] = ROWS) -> list[Any]:

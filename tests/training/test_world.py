@@ -72,7 +72,7 @@ SHARDED: dict[str, Trainable] = {
     "dora": {"lora": {"rank": 2, "dora": True}},
     "image prompt": FACE,
 }
-QUICK = ("lora and full", "image prompt")
+QUICK = ("image prompt",)
 
 
 @pytest.mark.parametrize(

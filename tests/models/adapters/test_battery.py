@@ -148,7 +148,7 @@ def test_a_gradient_reaches_every_trained_parameter(folder: Path, row: Row) -> N
 @pytest.mark.parametrize("folder", ["sd15_folder", pytest.param("sdxl_folder", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize(
     "row",
-    [n if n in ("image prompt", "full") else pytest.param(n, marks=pytest.mark.slow) for n in ROWS],
+    [n if n == "image prompt" else pytest.param(n, marks=pytest.mark.slow) for n in ROWS],
     indirect=True,
 )
 def test_the_toy_reward_rises_in_thirty_steps(folder: Path, row: Row, tmp_path: Path) -> None:
