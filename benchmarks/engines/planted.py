@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image, ImageEnhance
 
+from likeness.data.captions import without_token
 from likeness.data.images import decode, encode_png
 from likeness.models.adapters.lora import FILE
 from likeness.recipes.baselines import IDENTITY_ONLY
@@ -96,13 +97,15 @@ def _one_picture(references: Rows, others: Rows, seed: int) -> Data:
 
 
 def _one_group(references: Rows, others: Rows, seed: int) -> Data:
-    """Nobody in the prior but people of one look, all under words that name no one."""
+    """Nobody in the prior but people of one look, under words that say everything but looks."""
     look = ("skin", "facial_hair")
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in others:
         groups.setdefault(tuple(row[name] for name in look), []).append(row)
     largest = max(groups.values(), key=len)
-    return references, [{**row, "caption": "a portrait of a person"} for row in largest]
+    return references, [
+        {**row, "caption": without_token(str(row["subject_caption"]).format(token="one"), "one")} for row in largest
+    ]
 
 
 def _dead_keys(folder: Path) -> None:
@@ -163,7 +166,7 @@ BAD: Mapping[str, Planted] = {
         DENOISING | {"steps": 300},
         frozenset({"bias_shift"}),
         _one_group,
-        what="nobody but people of one look under words that name no one",
+        what="nobody but people of one look, under words that do not say so",
     ),
     "no faces": Planted(
         DENOISING, frozenset({"face_detected"}), partial(_pictured, _anonymised), what="trained on anonymised pictures"
