@@ -26,7 +26,7 @@ def report(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "report@6",
+        "report@7",
         config,
         inputs={
             "train": train,

@@ -118,7 +118,7 @@ def _preferences(preferences: Path, models: dict[str, Path]) -> str:
 
 SPEC = StepSpec(
     name="report",
-    version="6",
+    version="7",
     category="evaluation",
     config=ReportConfig,
     run=report,

@@ -87,7 +87,8 @@ def sets(found: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append([what, *(_set_cell(variants.get(v)) for v in ordered)])
     note = (
         '<p class="soft">Of all pictures together, on the features of the encoder that judges; basic bootstrap '
-        "intervals, which take the small sample's bias away and may lie beside the plain value.</p>"
+        "intervals, which take the small sample's bias away and may lie beside the plain value. Who is drawn where no "
+        "subject is named is told by faces; operations and bytes are counted.</p>"
     )
     return section("Whole sets", note, table(["metric", *(_LABELS[v] for v in ordered)], rows)) if rows else ""
 
@@ -95,6 +96,8 @@ def sets(found: Mapping[str, Mapping[str, Any]]) -> str:
 def _set_cell(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return ""
+    if entry["ci_low"] == entry["ci_high"]:
+        return number(entry["value"])
     return f"{number(entry['value'])}<br><small>[{number(entry['ci_low'])}, {number(entry['ci_high'])}]</small>"
 
 
