@@ -148,12 +148,15 @@ def step(run: Callable[..., Metrics], inputs: dict[str, ArtifactKind], outputs: 
 class Project:
     """A workspace with a cache. ``tokens`` by person; ``nodes``: path and kind of each output that was written.
 
+    ``store``: address of the registry, in the workspace if none is given.
+
     ``truth``: whose tokens each output carried when it was written, by path and by DVC's digest; a decision, which has
     none, is as the weights that it is about.
     """
 
     root: Path
     seed: int
+    store: str = ""
     tokens: dict[str, str] = field(default_factory=dict)
     nodes: list[tuple[Path, ArtifactKind]] = field(default_factory=list)
     stages: dict[str, dict] = field(default_factory=dict)
@@ -164,6 +167,7 @@ class Project:
         self.rng = np.random.default_rng(self.seed)
         self.tokens = {person: f"token:{self.rng.integers(1 << 60):x}" for person in PEOPLE}
         self.work, self.cache = self.root / "work", self.root / "cache/files/md5"
+        self.store = self.store or str(self.work / "registry")
         self.work.mkdir(parents=True)
         self.cache.mkdir(parents=True)
 
@@ -172,6 +176,7 @@ class Project:
         """A copy of a project that was built: only the places are known."""
         project = cls.__new__(cls)
         project.root, project.seed, project.work, project.cache = root, seed, root / "work", root / "cache/files/md5"
+        project.store = str(project.work / "registry")
         return project
 
     def build(self, steps: int = 9) -> Project:
@@ -257,7 +262,7 @@ class Project:
         self.run(decide, {"lora": (lora, LORA)}, marks=known if self.rng.random() < 0.5 else None)
         decision = self.nodes[-1][0]
         assert read_decision(decision).passed
-        register(Registry.open(self.work / "registry"), f"m{number}", lora, decision)
+        register(Registry.open(self.store), f"m{number}", lora, decision)
 
     def _commit_all(self) -> None:
         """Into DVC's cache goes most of it; of that, some is no longer in the workspace."""

@@ -36,12 +36,13 @@ def _no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def places(project: Project, *, photos: bool = True) -> Places:
     folders = tuple(sorted((project.work / "photos").iterdir())) if photos else ()
-    return Places(project.work, photos=folders, caches=(project.cache,), runs=project.root / "runs")
+    stores = () if Path(project.store).is_relative_to(project.work) else (project.store,)
+    return Places(project.work, photos=folders, caches=(project.cache,), runs=project.root / "runs", stores=stores)
 
 
 def check_forgotten(project: Project, person: str) -> None:
     """Everything, against the bytes as they were before."""
-    work, store = project.work, Registry.open(project.work / "registry")
+    work, store = project.work, Registry.open(project.store)
     here = [path for path, _ in project.nodes if path.exists()]
     before = {path: digest_path(path) for path in here}
     derived = {path for path in here if person in project.truth[path]}
@@ -81,6 +82,19 @@ def check_forgotten(project: Project, person: str) -> None:
     assert list(store.problems()) == []
     assert set(read_ledger(work / "consent").withdrawn) == {person}
     assert forget(person, places(project), project.root / "proofs", AT, features=NO_CACHE) == []
+
+
+def test_models_in_any_store_are_forgotten_and_their_bytes_with_them(tmp_path: Path, address: str) -> None:
+    project = Project(tmp_path, 5, store=address).build(14)
+    store, token = Registry.open(address), project.tokens["ada"].encode()
+    held = list(store.state().all_versions())
+    bad = [version for version in held if _weights(project, store, version, "ada")]
+    assert bad
+    assert len(bad) < len(held)
+    check_forgotten(project, "ada")
+    keys = store.backend.keys("")
+    assert keys
+    assert not any(token in store.backend.read(key) for key in keys)
 
 
 def _weights(project: Project, store: Registry, version: Version, person: str) -> bool:

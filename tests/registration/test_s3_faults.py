@@ -168,3 +168,16 @@ def test_a_promotion_is_once_in_the_log_whatever_happens_to_its_write(
     moves = [move.version for move in Registry(direct).state().history("m", "production")]
     assert moves == [1, 2, 1]
     assert acknowledged or kind in {"flipped_byte", "truncated", "sent_twice"}
+
+
+def test_a_real_server_that_lets_the_second_writer_overwrite_is_refused(
+    s3_server: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ceph's is one in a bucket that keeps versions: there it writes whatever If-None-Match says."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server)
+    bucket.Versioning().enable()
+    registry = Registry.open(f"s3://{bucket.name}/r")
+    with pytest.raises(StorageError, match=r"(?s)ignores conditional writes.*without versioning"):
+        put(registry, tmp_path / "a", b"a")
+    assert not registry.state().versions
+    bucket.Versioning().suspend()

@@ -153,5 +153,6 @@ def require_conditional_writes(backend: Backend, key: str, content: bytes) -> No
         backend.create(key, content)  # where that overwrites, it puts things right again
         raise StorageError(
             f"{backend} ignores conditional writes: of two racing promotions both would succeed",
-            remedy="use a folder, or an S3 server that honours If-None-Match on PutObject",
+            remedy="use a folder, or an S3 server that honours If-None-Match on PutObject: "
+            "Ceph's does in buckets without versioning",
         )
