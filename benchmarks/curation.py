@@ -90,7 +90,7 @@ class Field:
         try:
             seconds = self._run([str(python), script, "--photos", str(self.photos), "--out", str(out)], None)
         except subprocess.CalledProcessError as error:
-            return {"not run": error.stderr[-600:]}
+            return {"not run": error.stderr.strip().splitlines()[-1]}
         return {"cpu_s": round(seconds, 2), "fates": read_json(out)}
 
     def _run(self, command: Sequence[str], counts: Path | None, *places: Path) -> float:

@@ -64,7 +64,8 @@ def judged(plan: Plan, lora: Path, seed: int, folder: Path) -> dict[str, Any]:
     try:
         result = run_again(plan, "evaluate", folder, asked, lora=lora)["evaluation_result"]
     except InputError as error:
-        return {"passed": False, "failed": ["unreadable"], "why": [str(error)], "prompts": 0}
+        why = str(error).replace(f"{lora}", lora.name)
+        return {"passed": False, "failed": ["unreadable"], "why": [why], "prompts": 0}
     decision = run_again(plan, "gate", folder, {"seed": seed, "rules": rules}, lora=lora, evaluation_result=result)[
         "decision"
     ]

@@ -251,6 +251,38 @@ def ingest() -> str:
     )
 
 
+def curation() -> str:
+    """A whole set of photographs, ours and a chain of public operations."""
+    found = result("curation")
+    pairs, counted, hashed = found["pairs"], found["counted"], found["hash_ms"]
+    who = ("ours", "chain")
+    rows = [
+        ["CPU-seconds a file", *(f"{median(pair[one] for pair in pairs) / found['files']:.3f}" for one in who)],
+        ["decodes a file", *(f"{counted[one]['decode full'] / found['files']:.2f}" for one in who)],
+    ]
+    rows += [
+        [f"forwards of the {name}", *(counted[one].get(f"forward {key}", 0) for one in who)]
+        for name, key in (
+            ("detector", "None"),
+            ("recogniser", "recogniser"),
+            ("landmarks", "landmarks"),
+            ("ages", "genderage"),
+        )
+    ]
+    apart = [[one["file"], one["kind"], one["ours"], one["chain"]] for one in found["differences"]]
+    rival = found["data_juicer"]
+    other = f"{rival['cpu_s'] / found['files']:.3f} CPU-seconds a file" if "cpu_s" in rival else rival["not run"]
+    return (
+        f"## Curation\n\n`python benchmarks/curation.py`: {found['files']} files, {found['megabytes']} MB; "
+        f"{len(pairs)} alternating pairs, median ratio {found['ratio']:.2f}, the goal is 4; "
+        f"{100 * found['equal_decisions']:.1f} % equal decisions, the goal is 99.5. Hashing takes "
+        f"{hashed['ours']:.1f} ms a file and reading its entropy-coded bits alone {hashed['floor']:.1f}: "
+        f"{100 * hashed['share_of_floor']:.0f} % of that floor, the goal is 80; imagehash {hashed['imagehash']:.1f}. "
+        f"data-juicer's count of faces by a Haar cascade and its exact duplicates: {other}.\n\n"
+        f"{table(['what', *who], rows)}\n\n{table(['file', 'made as', *who], apart)}"
+    )
+
+
 def manifest_rows() -> str:
     """What rows cost between detection and training."""
     rows = [[row["step"], row["rows"], row["cpu_s"], round(row["extra_mb"])] for row in result("manifest_rows")["rows"]]
@@ -403,6 +435,7 @@ def page() -> str:
         reward_heads(),
         voting(),
         ingest(),
+        curation(),
         manifest_rows(),
         noop(),
         races(),
