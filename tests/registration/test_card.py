@@ -14,7 +14,7 @@ from likeness.core.errors import InputError
 from likeness.core.io import LINEAGE, digest_path, read_json, write_json
 from likeness.core.step import execute
 from likeness.data.images import encode_png
-from likeness.data.shards import write_shards
+from likeness.data.shards import read_rows, write_shards
 from likeness.registration.card import CARD, SHEET
 from likeness.registration.registry import Registry
 from likeness.steps.register import SPEC, RegisterConfig
@@ -89,9 +89,13 @@ def test_pictures_of_another_model_are_refused_before_anything_is_on_record(
 
 
 def test_samples_that_show_nothing_are_an_error_and_none_at_all_are_not(parts: dict[str, Path], tmp_path: Path) -> None:
-    write_shards(tmp_path / "empty", [])
+    write_shards(tmp_path / "faces", [{"subject": "a"}])
+    with pytest.raises(InputError, match="has no column image, prompt, prompt_index, variant"):
+        _registered(tmp_path / "registry", parts | {"samples": tmp_path / "faces"}, tmp_path / "out")
+    alone = [row for row in read_rows(parts["samples"]) if row["variant"] == "base"]
+    write_shards(tmp_path / "alone", alone)
     with pytest.raises(InputError, match="has no prompt that both models drew"):
-        _registered(tmp_path / "registry", parts | {"samples": tmp_path / "empty"}, tmp_path / "out")
+        _registered(tmp_path / "registry", parts | {"samples": tmp_path / "alone"}, tmp_path / "out")
     del parts["samples"]
     _registered(tmp_path / "registry", parts, tmp_path / "out")
     registry = Registry.open(tmp_path / "registry")

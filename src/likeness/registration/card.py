@@ -49,7 +49,7 @@ class Sheet:
 
         _require_of(samples, candidate)
         shown: dict[tuple[int, str], dict[str, Any]] = {}
-        for row in iter_rows(samples):
+        for row in iter_rows(samples, ["variant", "prompt", "prompt_index", "image"]):
             if row["variant"] in ("base", "candidate"):
                 shown.setdefault((row["prompt_index"], str(row["prompt"])), {}).setdefault(row["variant"], row["image"])
         pairs = [pair for pair in sorted(shown.items(), key=lambda item: item[0][0]) if len(pair[1]) == 2][:_SHOWN]
