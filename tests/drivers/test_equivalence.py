@@ -58,6 +58,7 @@ def test_dvc_runs_nothing_twice_and_sees_a_changed_section(reference: Plan, capf
     assert "Running stage 'gather'" not in out
 
 
+@pytest.mark.slow
 def test_a_run_with_other_params_leaves_the_committed_ones_alone(reference: Plan) -> None:
     """A params file elsewhere gets its own dvc.yaml beside its artefacts."""
     from likeness.orchestration.dvc import write_dvc_yaml

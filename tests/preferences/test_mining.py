@@ -370,6 +370,7 @@ def test_support_is_one_for_a_golden_pair_and_less_the_other_way_round() -> None
     assert support(2 * gold, gold, 5) == pytest.approx(support(gold, gold, 5))
 
 
+@pytest.mark.slow
 def test_a_curated_pool_beats_the_larger_raw_one_and_a_random_part_of_it(bed: Bed) -> None:
     """Skywork-V2's claim: the labels, and the reward that is trained on them with the same gold."""
     from likeness.preferences.features import encode_pairs

@@ -48,7 +48,7 @@ def alone(sd15_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return launch(1, sd15_folder, tmp_path_factory.mktemp("alone"), 3)
 
 
-@pytest.mark.parametrize("mode", ["whole", "sharded"])
+@pytest.mark.parametrize("mode", ["whole", pytest.param("sharded", marks=pytest.mark.slow)])
 def test_two_processes_end_where_one_does_and_resume_there(
     sd15_folder: Path, tmp_path: Path, alone: dict[str, torch.Tensor], mode: str
 ) -> None:
