@@ -21,7 +21,7 @@ from likeness.evaluation.rules import Demand
 
 if TYPE_CHECKING:
     from likeness.evaluation.distances import SetEstimate
-    from likeness.evaluation.evidence import Evidence
+    from likeness.evaluation.evidence import Evidence, Inquiry
     from likeness.evaluation.readings import Judges, Pixels, Request
     from likeness.evaluation.sampling import Sampler
     from likeness.evaluation.sets import Source
@@ -123,7 +123,6 @@ def evaluate(
     """
     from likeness.data.scorers.nsfw import unsafe_share
     from likeness.evaluation.evidence import Inquiry
-    from likeness.evaluation.footprint import footprints
     from likeness.evaluation.prompts import draw_requests
     from likeness.evaluation.readings import Judges, references_of
     from likeness.evaluation.sampling import Sampler
@@ -158,10 +157,7 @@ def evaluate(
     inquiry = Inquiry(sampler, judges, targets, photos, metrics, config.demand, looks)
     evidence = inquiry.gather(requests)
     population = judges.features([row["pixels"] for row in read_pictures(photographs)]) if photographs else None
-    drawn = {variant: readings.features for variant, readings in evidence.readings.items()}
-    sources: dict[Source, Mapping[str, Array]] = {"pictures": drawn, "model": footprints(sampler, requests[0])}
-    if config.neutral_prompts:
-        sources["people"] = _people(sampler, judges, requests[:: config.seeds][: config.neutral_prompts])
+    sources = _sources(config, inquiry, evidence, requests)
     sets = measure_sets(sources, population, config.set_metrics, seed=config.seed, replicates=config.replicates)
     summary = _write_result(evaluation_result, config, evidence, sets, digest_path(lora))
     _write_samples(samples, config, evidence.pictures, evidence.requests, seen)
@@ -183,6 +179,25 @@ def _metrics(config: EvaluateConfig, nsfw: Path | None) -> tuple[str, ...]:
     if nsfw is None and UNSAFE in config.metrics:
         raise InputError(f"nothing tells evaluate what is {UNSAFE}", remedy="bind a classifier to its port nsfw")
     return config.metrics + (() if nsfw is None or UNSAFE in config.metrics else (UNSAFE,))
+
+
+def _sources(
+    config: EvaluateConfig, inquiry: Inquiry, evidence: Evidence, requests: Sequence[Request]
+) -> dict[Source, Mapping[str, Array]]:
+    """What the set metrics that are asked for look at, of each variant."""
+    from likeness.evaluation.footprint import footprints
+    from likeness.evaluation.sets import SET_METRICS
+
+    looked_at = {SET_METRICS.get(name).of for name in config.set_metrics}
+    sources: dict[Source, Mapping[str, Array]] = {}
+    if "pictures" in looked_at:
+        sources["pictures"] = {variant: readings.features for variant, readings in evidence.readings.items()}
+    if "model" in looked_at:
+        sources["model"] = footprints(inquiry.sampler, requests[0])
+    neutral = requests[:: config.seeds][: config.neutral_prompts]
+    if "people" in looked_at and neutral:
+        sources["people"] = _people(inquiry.sampler, inquiry.judges, neutral)
+    return sources
 
 
 def _people(sampler: Sampler, judges: Judges, requests: Sequence[Request]) -> dict[str, Array]:

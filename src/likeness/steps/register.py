@@ -39,7 +39,6 @@ def register(config: RegisterConfig, lora: Path, decision: Path, samples: Path |
     """Register the model under its decision; a refused model is recorded as refused, with the gate's reasons.
 
     Some of ``samples``, what ``evaluate`` drew, are shown on the model's card.
-
     With LIKENESS_SIGNING_KEY, the path of a private key, what is registered is signed.
     """
     verdict = read_decision(decision)
