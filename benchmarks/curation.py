@@ -6,7 +6,8 @@
 tree of processes, its start included. Ours is `likeness curate` as users run it, which also writes shards, a contact
 sheet and data docs; the chain (engines/operations.py) writes its decisions only. Both have the photograph pack, equal
 limits and one thread a process. One more run of each is counted, not timed: decodes, and forwards of every model.
-data-juicer counts faces by a Haar cascade, once, in an environment of its own (engines/data_juicer.txt).
+data-juicer looks at whole pictures with a Haar cascade, in an environment of its own (engines/data_juicer.txt). It gets
+the first 250 files only, as it takes seconds for each; ``--data-juicer only`` adds it to the figures in ``--out``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from likeness.steps.filter_faces import FilterFacesConfig
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "src"
 DISTANCE = 6
+JUICED = 250  # files that data-juicer gets; the corpus is in no order
 Fates = Mapping[str, str]
 
 
@@ -74,8 +76,8 @@ class Field:
         found: Fates = read_json(out)
         return seconds, found
 
-    def data_juicer(self) -> dict[str, Any]:
-        """CPU-seconds of its face count and duplicate operators, or why it did not run."""
+    def data_juicer(self, kinds: Mapping[str, str]) -> dict[str, Any]:
+        """CPU-seconds of its face filters and what they keep of each of ``kinds``, or why it did not run."""
         python = self.root / "venv-data-juicer" / "bin" / "python"
         if not python.is_file():
             venv.create(python.parent.parent, with_pip=True)
@@ -88,10 +90,15 @@ class Field:
         script = str(HERE / "engines" / "juicer_engine.py")
         out = self.root / "data_juicer.json"
         try:
-            seconds = self._run([str(python), script, "--photos", str(self.photos), "--out", str(out)], None)
+            given = ["--photos", str(self.photos), "--out", str(out), "--files", str(JUICED)]
+            seconds = self._run([str(python), script, *given], None)
         except subprocess.CalledProcessError as error:
             return {"not run": error.stderr.strip().splitlines()[-1]}
-        return {"cpu_s": round(seconds, 2), "fates": read_json(out)}
+        fates: Fates = read_json(out)
+        seen = Counter(kinds[name] for name in fates)
+        kept = Counter(kinds[name] for name, fate in fates.items() if fate == "kept")
+        by_kind = {kind: {"kept": kept[kind], "of": seen[kind]} for kind in sorted(seen)}
+        return {"cpu_s": round(seconds, 2), "files": len(fates), "kinds": by_kind}
 
     def _run(self, command: Sequence[str], counts: Path | None, *places: Path) -> float:
         path = [str(SOURCE), *map(str, places), *([str(HERE / "engines" / "counting")] if counts else [])]
@@ -169,13 +176,18 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("build/benchmarks/curation"), help="working folder")
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--without-data-juicer", action="store_true")
+    parser.add_argument("--data-juicer", choices=("with", "without", "only"), default="with")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
+    if arguments.data_juicer == "only" and not arguments.out:
+        parser.error("--data-juicer only needs --out, the figures that it is added to")
     photos = make_corpus(arguments.root, arguments.pictures)
     truth = [json.loads(line) for line in photos.with_suffix(".jsonl").read_text("utf-8").splitlines()]
     kinds = {row["file_name"]: row["kind"] for row in truth}
     field = Field(arguments.root, photos)
+    if arguments.data_juicer == "only":
+        write_json(arguments.out, {**read_json(arguments.out), "data_juicer": field.data_juicer(kinds)})
+        return
     sys.path.append(str(field.imagehash))
     counts = field.root / "counts"
     ours = field.ours(counts)[1]
@@ -187,8 +199,8 @@ def main() -> None:
     figures["differences"] = differences(ours, theirs, kinds)
     figures["equal_decisions"] = 1 - len(figures["differences"]) / len(kinds)
     figures["hash_ms"] = hash_stage(photos, 60)
-    if not arguments.without_data_juicer:
-        figures["data_juicer"] = field.data_juicer()
+    if arguments.data_juicer == "with":
+        figures["data_juicer"] = field.data_juicer(kinds)
     figures["pairs"] = []
     for _ in range(arguments.pairs):
         pair = {"ours": field.ours()[0], "chain": field.theirs()[0], "load": os.getloadavg()[0]}

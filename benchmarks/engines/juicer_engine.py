@@ -1,4 +1,4 @@
-"""data-juicer's filters of face count and face ratio over every file of a folder, as its executor calls them."""
+"""data-juicer's filters of face count and face ratio over the first files of a folder, as its executor calls them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--photos", "--out"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--files", type=int, required=True)
     arguments = parser.parse_args()
     # A face of 64 pixels is .01 of a small picture's area; the default upper end is .4.
     filters = {"face_ratio": ImageFaceRatioFilter(min_ratio=0.005), "face_count": ImageFaceCountFilter()}
     fates = {}
-    for file in sorted(arguments.photos.iterdir()):
+    for file in sorted(arguments.photos.iterdir())[: arguments.files]:
         sample: dict[str, Any] = {"images": [str(file)], "text": "", Fields.stats: {}}
         broken = []
         for name, one in filters.items():

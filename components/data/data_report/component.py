@@ -16,7 +16,7 @@ def data_report(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "data_report@1",
+        "data_report@2",
         config,
         inputs={"kept": kept, "quarantine": quarantine, "unread": unread},
         outputs={"report": report},

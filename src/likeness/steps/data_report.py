@@ -54,10 +54,8 @@ def data_report(config: DataReportConfig, kept: Path, quarantine: Path, unread: 
         show.head(config.title, row_count(kept), row_count(quarantine), len(files)),
         show.distributions(survey.histograms()),
         show.quarantined(pictures, by_rule, survey.rules),
-        show.groups("Near-duplicates", _count(alike, most, "groups"), pictures, alike[:most], each),
-        show.groups(
-            "People, as the recogniser tells them apart", _count(people, most, "people"), pictures, people[:most], each
-        ),
+        show.groups("Near-duplicates", _count(alike, most), pictures, alike[:most], each),
+        show.groups("People, as the recogniser tells them apart", _count(people, most), pictures, people[:most], each),
         show.kept_sheet(pictures, good, row_count(kept)),
         show.unread(files, 200),
     ]
@@ -68,13 +66,13 @@ def data_report(config: DataReportConfig, kept: Path, quarantine: Path, unread: 
     return {"bytes": len(text.encode()), "near_duplicate_groups": len(alike), "people": len(people)}
 
 
-def _count(found: list[Any], most: int, what: str) -> str:
-    return f"The largest {most} of {len(found):,} {what}." if len(found) > most else f"All {len(found):,} {what}."
+def _count(found: list[Any], most: int) -> str:
+    return f"{min(most, len(found))} of {len(found):,}, the largest first."
 
 
 SPEC = StepSpec(
     name="data_report",
-    version="1",
+    version="2",
     category="data",
     config=DataReportConfig,
     run=data_report,
