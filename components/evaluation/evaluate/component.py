@@ -26,7 +26,7 @@ def evaluate(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "evaluate@7",
+        "evaluate@8",
         config,
         inputs={
             "base_model": base_model,

@@ -289,7 +289,7 @@ def _write_samples(
 
 SPEC = StepSpec(
     name="evaluate",
-    version="7",
+    version="8",
     category="evaluation",
     config=EvaluateConfig,
     run=evaluate,
