@@ -180,7 +180,7 @@ def verify(
     if problems := list(verify_lines(opened, head)):
         typer.echo("\n".join(problems), err=True)
         raise typer.Exit(1)
-    typer.echo(f"{count} versions and {len(opened.log.entries)} entries of the log are whole")
+    typer.echo(f"all whole: versions {count}, entries of the log {len(opened.log.entries)}")
 
 
 @registry.command()

@@ -259,7 +259,7 @@ def test_the_commands(address: str, tmp_path: Path) -> None:
     audit = said("audit")
     head = audit.split()[-1]
     said("block", "m", 2, "--reason", "bad")
-    assert "3 versions and 9 entries of the log are whole" in said("verify", "--head", head)
+    assert "all whole: versions 3, entries of the log 9" in said("verify", "--head", head)
     done = run.invoke(app, ["registry", "verify", "--head", "0" * 64, "--store", address])
     assert (done.exit_code, "it was cut or rewritten" in done.output) == (1, True)
     assert object_key("ab" * 32) == f"objects/sha256/ab/{'ab' * 32}"
