@@ -11,20 +11,25 @@ Output: ``{"at": N}`` before picture N of the task is decoded and ``{"at": -1}``
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import resource
 import signal
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 import pyarrow as pa
+from PIL import Image
 
 from likeness.core.errors import LikenessError
-from likeness.data.intake import WHOLE, Settings, Task, run_task
-from likeness.data.pictures import Limits
+from likeness.data.intake import BASE_SCHEMA, WHOLE, Settings, Task, run_task
+from likeness.data.metadata import own_columns
+from likeness.data.pictures import Limits, read_picture
+from likeness.data.shards import ShardWriter
 from likeness.data.stores import open_store
 
 
@@ -61,6 +66,19 @@ def limit_memory(extra_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (now + extra_bytes, hard))
 
 
+def read_first_picture() -> None:
+    """Read and write a small one of our own: what libraries load and set up at first use is no later picture's doing.
+
+    It is some 60 MB: linear algebra's buffers for the hash, the table writer's modules, those that name our columns.
+    """
+    own_columns()
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "JPEG")
+    picture = read_picture(stream.getvalue(), Limits())
+    with tempfile.TemporaryDirectory() as folder, ShardWriter(Path(folder) / "first", BASE_SCHEMA) as writer:
+        writer.add({"image": {"bytes": picture.content, "path": None}, "phash": picture.phash})
+
+
 class _Clock:
     """Ends the process by SIGPROF when one picture takes more CPU time than ``seconds``; tells where it is."""
 
@@ -87,7 +105,8 @@ def main() -> None:
     start = json.loads(sys.stdin.readline())
     settings, parts = settings_from_json(start["settings"]), Path(start["parts"])
     clock = _Clock(out, start["seconds"])
-    open_store(Path(start["folder"]), {})  # what the store loads is not a picture's doing
+    open_store(Path(start["folder"]), {})
+    read_first_picture()
     limit_memory(start["memory_bytes"])
     for line in sys.stdin:
         task = task_from_json(json.loads(line))
