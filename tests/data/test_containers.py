@@ -74,12 +74,22 @@ def test_samples_of_a_tar_come_with_what_stands_beside_them(tmp_path: Path) -> N
             "3.left.png": png(3),
             "3.right.png": png(4),
             "3.json": b"not json",
+            "4.png": png(5),
+            "4.json": rb'{"person": "\ud83d cut"}',
         },
     )
     write_tar(tmp_path / "in/a.tar", {"9.png": png(9), "9.json": b'{"score": 2}'}, tarfile.USTAR_FORMAT)
     run(tmp_path / "in", tmp_path / "out", licence="unknown", person_from="metadata")
     rows = {row["file_name"]: row for row in read_rows(tmp_path / "out/images")}
-    assert list(rows) == ["a.tar/9.png", "b.tar/ada/0.png", "b.tar/ada/1.png", "b.tar/3.left.png", "b.tar/3.right.png"]
+    assert list(rows) == [
+        "a.tar/9.png",
+        "b.tar/ada/0.png",
+        "b.tar/ada/1.png",
+        "b.tar/3.left.png",
+        "b.tar/3.right.png",
+        "b.tar/4.png",
+    ]
+    assert rows["b.tar/4.png"]["person"] == "? cut"
     ada = rows["b.tar/ada/0.png"]
     np.testing.assert_array_equal(decode(ada["image"]), pixels(0))
     assert (ada["person"], ada["licence"], ada["consent"]) == ("ada", "CC0-1.0", "c-7")

@@ -73,6 +73,17 @@ def test_metadata_is_merged_and_its_unknown_keys_become_columns(photos: Path, tm
     }
 
 
+def test_metadata_as_other_tools_write_it(photos: Path, tmp_path: Path) -> None:
+    """A byte-order mark, a line separator inside a text, lines that end as on Windows; a person who is called NA."""
+    said = {"file_name": "b.png", "person": "ada", "text": "one\u2028two"}
+    (photos / "metadata.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(said, ensure_ascii=False).encode() + b"\r\n")
+    (photos / "ada" / "metadata.csv").write_text("file_name,person,score\na.png,NA,NA\n")
+    run(photos, tmp_path / "out")
+    rows = {row["file_name"]: row for row in read_rows(tmp_path / "out" / "images")}
+    assert (rows["b.png"]["person"], rows["b.png"]["text"]) == ("ada", "one\u2028two")
+    assert (rows["ada/a.png"]["person"], rows["ada/a.png"]["score"]) == ("NA", None)
+
+
 def test_folders_can_name_the_people(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "out", person_from="folder")
     assert [row["person"] for row in read_rows(tmp_path / "out" / "images")] == ["ada", "ada", None]
@@ -233,6 +244,9 @@ def test_a_limit_that_cannot_be_kept_is_refused() -> None:
         ('{"file_name": "b.png", "width": 3}', "sets width"),
         ('{"file_name": "b.png"}\n{"file_name": "b.png"}', "named twice"),
         ('{"file_name": "b.png", "age": 3}\n{"file_name": "ada/a.png", "age": "old"}', "different types"),
+        (r'{"file_name": "b.png", "person": "\ud83d cut"}', "line 1 is not JSON.*surrogates"),
+        ('{"file_name": "b.png", "number": 99999999999999999999}', "too large"),
+        ('{"file_name": "b.png", "deep": ' + "[" * 100_000, "line 1 is not JSON.*recursion"),
     ],
 )
 def test_broken_metadata_names_the_line_and_the_remedy(photos: Path, tmp_path: Path, line: str, message: str) -> None:

@@ -197,8 +197,8 @@ class _Reader:
         self.first[digest[:ID_LENGTH]] = name
         given = entry.given
         person = given.get("person")
-        if self.settings.person_from == "folder":
-            person = entry.name.split("/")[0] if "/" in entry.name else None
+        if self.settings.person_from == "folder" and "/" in entry.name:
+            person = entry.name.split("/")[0]
         consent = given.get("consent")
         return {
             "image": {"bytes": picture.content, "path": None},

@@ -79,7 +79,7 @@ def _checked(row: dict[str, Any], where: str) -> str:
 
 def _jsonl(data: bytes, file: str) -> Iterator[tuple[dict[str, Any], str]]:
     try:
-        lines = data.decode("utf-8").splitlines()
+        lines = data.decode("utf-8-sig").split("\n")  # other ends of a line may stand inside of a JSON text
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read {file}: {error}", remedy="save it as UTF-8") from None
     for number, line in enumerate(lines, 1):
@@ -88,7 +88,9 @@ def _jsonl(data: bytes, file: str) -> Iterator[tuple[dict[str, Any], str]]:
         where = f"{file}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+            if "\\ud" in line.lower():
+                json.dumps(row, ensure_ascii=False).encode("utf-8")  # an escape may name half of a character
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not JSON: {error}", remedy="write one JSON object a line") from None
         yield (row if isinstance(row, dict) else {}), where
 
@@ -96,17 +98,24 @@ def _jsonl(data: bytes, file: str) -> Iterator[tuple[dict[str, Any], str]]:
 def _csv(data: bytes, file: str) -> Iterator[tuple[dict[str, Any], str]]:
     header = next(csv.reader(io.StringIO(data[:65536].decode("utf-8-sig", "replace"))), [])
     text = {name: pa.string() for name in ("file_name", *GIVEN) if name in header}
+    read = functools.partial(_read_csv, data, column_types=text)
     try:
-        table = pa.csv.read_csv(
-            io.BytesIO(data),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=text, strings_can_be_null=True, timestamp_parsers=["none"]
-            ),
-        )
+        table = read()
+        if text:  # a person may be called NA: of these only an empty cell says nothing
+            words = read(include_columns=list(text), null_values=[""])
+            for name in text:
+                table = table.set_column(table.schema.get_field_index(name), name, words[name])
     except pa.ArrowException as error:
         raise InputError(f"{file} is not a table: {error}", remedy="write it as UTF-8 CSV with a header") from None
     yield from _table(table, file)
+
+
+def _read_csv(data: bytes, **options: Any) -> pa.Table:
+    return pa.csv.read_csv(
+        io.BytesIO(data),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(strings_can_be_null=True, timestamp_parsers=["none"], **options),
+    )
 
 
 def _parquet(data: bytes, file: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -140,5 +149,7 @@ def extra_columns(metadata: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
         raise InputError(
             f"metadata: a key holds values of different types: {error}", remedy="give each key one type"
         ) from None
+    except OverflowError as error:
+        raise InputError(f"metadata: {error}", remedy="write integers beyond 64 bits as text") from None
     except TypeError as error:
         raise InputError(f"metadata: {error}", remedy="write dates and the like as text") from None

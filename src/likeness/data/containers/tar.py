@@ -113,6 +113,8 @@ def _parse(extension: str, data: bytes) -> dict[str, Any]:
         return {extension: text.strip()}
     try:
         value = json.loads(text)
+        if "\\ud" in text.lower():  # an escape may name half of a character, which no text can hold
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return {}
     return {str(key): value for key, value in value.items()} if isinstance(value, dict) else {}
