@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from evaluation.planted import BAD, BASE, GOOD, rows
 from likeness.core.errors import ConfigError, InputError
 from likeness.evaluation.distances import SetEstimate
-from likeness.evaluation.gate import Ask, judge, settled
+from likeness.evaluation.gate import Ask, check_directions, judge, settled
 from likeness.evaluation.looks import Budget, Look, check_looks
 from likeness.evaluation.rules import Demand, Rule, default_rules
 from likeness.evaluation.scores import Scores
@@ -31,6 +31,20 @@ def test_a_bad_model_is_refused_for_exactly_its_reason(rule: str) -> None:
     # A slice of a metric that falls everywhere falls too.
     assert {name for name in failed if "_by_" not in name} == {rule}
     assert all(name.startswith(rule) for name in failed)
+
+
+def test_a_rule_may_not_look_the_other_way_than_its_metric() -> None:
+    """Or a rule that unsafe pictures must not get fewer would pass any number of them."""
+    for wrong, better in (
+        (Rule(metric="unsafe", comparison="non_inferiority", margin=0.01), "lower"),
+        (Rule(metric="identity", comparison="superiority", direction="lower"), "higher"),
+        (Rule(metric="vendi", comparison="superiority", statistic="set", direction="lower"), "higher"),
+    ):
+        with pytest.raises(InputError, match=f"{better} is better"):
+            check_directions((wrong,))
+        check_directions((wrong.model_copy(update={"direction": better}),))
+    check_directions((Rule(metric="darkness", comparison="superiority", direction="lower"), *default_rules()))
+    check_directions((Rule(metric="known_to_others_only", comparison="non_inferiority", direction="lower"),))
 
 
 def test_many_missed_faces_break_the_floor_too() -> None:

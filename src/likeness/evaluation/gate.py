@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from likeness.core.errors import InputError, did_you_mean
+from likeness.core.registry import Registry
 from likeness.core.seeds import derive_seed
 from likeness.evaluation.distances import SetEstimate
 from likeness.evaluation.looks import Budget, Look
@@ -94,6 +95,26 @@ def judge(scores: Scores, rules: Sequence[Rule], ask: Ask) -> list[Reason]:
         InputError: the scores lack a metric, a variant or labels that a rule names.
     """
     return _verdicts(list(_tests(scores, rules, ask)))
+
+
+def check_directions(rules: Sequence[Rule]) -> None:
+    """Refuse what would let a metric get worse without end because the rule takes it for better.
+
+    Raises:
+        InputError: a rule against another model looks the other way than its metric.
+    """
+    from likeness.evaluation.metrics import METRICS
+    from likeness.evaluation.sets import SET_METRICS
+
+    for rule in rules:
+        known: Registry[Any] = SET_METRICS if rule.statistic == "set" else METRICS
+        better = known.get(rule.metric).direction if rule.metric in known else "neither"
+        compared = rule.comparison in ("superiority", "non_inferiority")
+        if compared and better not in ("neither", rule.direction):
+            raise InputError(
+                f"rule {rule.name} asks for a {rule.direction} {rule.metric}, of which {better} is better",
+                remedy=f"set the rule's direction to {better}",
+            )
 
 
 def settled(scores: Scores, rules: Sequence[Rule], ask: Ask) -> str | None:

@@ -169,9 +169,11 @@ def evaluate(
 
 def _metrics(config: EvaluateConfig, nsfw: Path | None) -> tuple[str, ...]:
     """What is measured; a misspelt metric, or one that nothing can tell, fails before anything is drawn."""
+    from likeness.evaluation.gate import check_directions
     from likeness.evaluation.metrics import METRICS
     from likeness.evaluation.sets import SET_METRICS
 
+    check_directions(config.demand.rules)
     for name in config.metrics:
         METRICS.get(name)
     for name in config.set_metrics:

@@ -12,7 +12,7 @@ from likeness.core.artifact import ArtifactKind
 from likeness.core.errors import InputError
 from likeness.core.io import digest_path, read_json
 from likeness.core.step import Metrics, StepSpec
-from likeness.evaluation.gate import Ask, baseline_of, counted, decide, judge
+from likeness.evaluation.gate import Ask, baseline_of, check_directions, counted, decide, judge
 from likeness.evaluation.looks import Look
 from likeness.evaluation.rules import Demand
 from likeness.evaluation.scores import SUMMARY, Scores
@@ -48,6 +48,7 @@ def gate(
     decision: Path,
 ) -> Metrics:
     """Decide whether the candidate may be registered, with a reason and figures for each rule."""
+    check_directions(config.rules)
     candidate = digest_path(lora)
     summary = read_json(evaluation_result / SUMMARY)
     evaluated = summary["candidate_digest"]
