@@ -75,7 +75,7 @@ def forget_person(person: str, places: Places, *, yes: bool, keep_models: bool =
     features = FeatureCache.of_environment()
     written = forget(person, places, proofs, moment, features=features, keep_models=keep_models)
     if not written:
-        return f"nothing of '{person}' was found"
+        return plan_text(make_plan(person, places, moment))
     return "\n".join(proof_text(read_json(file), file) for file in written)
 
 

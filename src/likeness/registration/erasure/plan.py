@@ -259,6 +259,9 @@ class _Search:
             self.plan.remains.append({"what": str(path), "why": why})
         for path in self.found.broken:
             self.plan.remains.append({"what": str(path), "why": "its lineage cannot be read: look at it yourself"})
+        for path in self.found.shut:
+            why = "a link or a hidden folder, not looked into: forget the person there too, with --workspace"
+            self.plan.remains.append({"what": str(path), "why": why})
         for what, why in sorted(self.places.unseen.items()):
             self.plan.remains.append({"what": what, "why": why})
 

@@ -17,6 +17,9 @@ from likeness.registration.erasure.graph import Version
 
 METRICS = "metrics.json"
 _LOCK = "dvc.lock"
+# Hidden folders of tools, which hold no artefact, or are looked at on other ways.
+_TOOLS = {".git", ".dvc", ".venv", ".tox", ".cache", ".idea", ".vscode", ".github"}
+_TOOLS |= {".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".ipynb_checkpoints"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Artefact:
 
 @dataclass
 class Workspace:
-    """Paths by what they are. ``broken``: artefacts whose lineage cannot be read. ``loose``: files of no artefact."""
+    """Paths by what they are. ``broken``: artefacts whose lineage cannot be read. ``loose``: files of no artefact.
+    ``shut``: links to folders, and hidden folders, that were not entered."""
 
     root: Path
     artefacts: list[Artefact] = field(default_factory=list)
@@ -46,6 +50,7 @@ class Workspace:
     ledgers: list[Path] = field(default_factory=list)
     locks: list[Path] = field(default_factory=list)
     loose: list[Path] = field(default_factory=list)
+    shut: list[Path] = field(default_factory=list)
 
 
 def artefact(place: str, record: dict[str, Any], files: Files) -> Artefact:
@@ -63,7 +68,7 @@ def scan(root: Path, leave: frozenset[Path] = frozenset()) -> Workspace:
     found = Workspace(root)
     for parent, folders, files in os.walk(root):
         here = Path(parent)
-        kept = [n for n in sorted(folders) if not n.startswith(".") and (here / n).resolve() not in leave]
+        kept = [n for n in sorted(folders) if n not in _TOOLS and (here / n).resolve() not in leave]
         folders[:] = [name for name in kept if not _taken(here / name, found)]
         for name in sorted(files):
             _file(here / name, found)
@@ -79,6 +84,8 @@ def _taken(folder: Path, found: Workspace) -> bool:
         found.scratch.append(folder)
     elif (folder / "objects" / "sha256").is_dir() and any((folder / name).is_dir() for name in ("log", "versions")):
         found.stores.append(folder)
+    elif folder.is_symlink() or folder.name.startswith("."):
+        found.shut.append(folder)
     else:
         return False
     return True
