@@ -8,6 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 
 from forked import in_child
@@ -18,6 +21,7 @@ from likeness.models.feature_cache import FeatureCache, feature_key
 from likeness.orchestration.forget import forget_person
 from likeness.registration.collect import discard
 from likeness.registration.erasure.carry_out import forget
+from likeness.registration.erasure.evidence import metadata_rows
 from likeness.registration.erasure.plan import Places, make_plan
 from likeness.registration.register import register
 from likeness.registration.registry import Registry
@@ -304,6 +308,31 @@ def test_what_is_not_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     assert said.startswith("nothing of 'ada' was found")
     named = {line.split(":")[0].split()[-1] for line in said.splitlines() if "not looked into" in line}
     assert named == {str(work / ".build"), str(work / "large")}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("below", ["", "week1/"])
+def test_originals_go_by_whatever_metadata_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, below: str
+) -> None:
+    monkeypatch.setenv("LIKENESS_CACHE", "")
+    photos = tmp_path / "photos"
+    (photos / below).mkdir(parents=True)
+    people = {"a.jpg": "ada", "b.jpg": "bob", "cut off.jpg": "ada", "gone.jpg": "ada"}
+    rows = [{"file_name": name, "person": person, "text": "one, two"} for name, person in people.items()]
+    for name in list(people)[:3]:
+        (photos / below / name).write_bytes(name.encode())
+    file = photos / below / f"metadata.{kind}"
+    if kind == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == "csv":
+        pa_csv.write_csv(pa.Table.from_pylist(rows), file)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    (tmp_path / "work").mkdir()
+    forget_person("ada", Places(tmp_path / "work", photos=(photos,)), yes=True, at=AT)
+    assert {path.name for path in files_of(photos)} == {"b.jpg", file.name}
+    assert list(metadata_rows(file.name, file)) == [rows[1]]
 
 
 def test_objects_whose_folder_is_lost_are_looked_into(tmp_path: Path) -> None:

@@ -6,21 +6,27 @@ about to disappear. Every step may be repeated. At the end a proof takes the pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from likeness.core.artifact import lineage_file
 from likeness.core.errors import StorageError, storage_error
-from likeness.core.io import canonical_json, digest_bytes, read_json, remove, write_json, write_text
+from likeness.core.io import atomic_output, canonical_json, digest_bytes, read_json, remove, write_json, write_text
 from likeness.data.consent import Withdrawal, append, read_ledger
-from likeness.data.metadata import METADATA
+from likeness.data.metadata import is_metadata
 from likeness.models.feature_cache import FeatureCache
 from likeness.registration.collect import collect, discard
-from likeness.registration.erasure.evidence import metadata_row
+from likeness.registration.erasure.evidence import metadata_row, metadata_rows
 from likeness.registration.erasure.plan import Places, Plan, derived, make_plan
+from likeness.registration.erasure.workspace import folder_files
 from likeness.registration.parts import mark
 from likeness.registration.registry import Registry
 
@@ -106,7 +112,7 @@ def _block(plan: Plan, *, keep: bool) -> dict[str, list[str]]:
 
 def _remove(plan: Plan) -> None:
     for folder in sorted({entry["folder"] for entry in plan.photos}):
-        _remove_photos(Path(folder), [entry["name"] for entry in plan.photos if entry["folder"] == folder])
+        _remove_photos(Path(folder), [entry["name"] for entry in plan.photos if entry["folder"] == folder], plan.person)
     for entry in plan.files:
         path = Path(entry["path"])
         record = lineage_file(path)
@@ -116,16 +122,37 @@ def _remove(plan: Plan) -> None:
         _object(entry).unlink(missing_ok=True)
 
 
-def _remove_photos(folder: Path, names: list[str]) -> None:
+def _remove_photos(folder: Path, names: list[str], person: str) -> None:
     """The metadata first: a file without a line is an unknown, a line without a file an error."""
-    gone, metadata = set(names), folder / METADATA
-    if metadata.is_file():
-        lines = metadata.read_text("utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if metadata_row(line).get("file_name") not in gone]
-        if kept != lines:
-            write_text(metadata, "".join(kept))
+    for name, file in folder_files(folder).items():
+        if is_metadata(name):
+            _drop_rows(file, {one.removeprefix(name.removesuffix(file.name)) for one in names}, person)
     for name in names:
         (folder / name).unlink(missing_ok=True)
+
+
+def _drop_rows(file: Path, gone: set[str], person: str) -> None:
+    """Write a metadata file anew without the rows about files that are ``gone``, and about the ``person``."""
+
+    def stays(row: Mapping[str, Any]) -> bool:
+        return row.get("file_name") not in gone and row.get("person") != person
+
+    if all(map(stays, metadata_rows(file.name, file))):
+        return
+    if file.suffix == ".parquet":
+        table = pq.read_table(file)
+        with atomic_output(file, folder=False) as temporary:
+            pq.write_table(table.filter(pa.array([stays(row) for row in table.to_pylist()])), temporary)
+    elif file.suffix == ".csv":
+        rows = csv.DictReader(io.StringIO(file.read_text("utf-8-sig"), newline=""))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, rows.fieldnames or (), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for row in rows if stays(row))
+        write_text(file, text.getvalue())
+    else:
+        lines = file.read_text("utf-8").split("\n")
+        write_text(file, "\n".join(line for line in lines if stays(metadata_row(line))))
 
 
 def _object(entry: dict[str, Any]) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -12,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from likeness.core.io import LINEAGE, digest_bytes
-from likeness.data.metadata import METADATA
+from likeness.data.metadata import is_metadata
 from likeness.data.shards import IMAGE, MANIFEST
 
 Files = Mapping[str, Path]  # relative name to where the bytes are: a folder's own files, or objects of a cache
@@ -55,7 +57,7 @@ class People:
             return Holding.HOLDS if found else Holding.FREE
         if tables and all("id" in schema.names and not _pictures(schema) for schema, _ in tables):
             return self._by_id({row["id"] for _, file in tables for row in _rows(file, ["id"])})
-        if METADATA in files:
+        if any(map(is_metadata, files)):
             return Holding.HOLDS if self.photographs(files) else Holding.FREE
         return Holding.OPAQUE
 
@@ -67,8 +69,12 @@ class People:
 
     def photographs(self, files: Files) -> list[str]:
         """Names of the person's photographs: so named in the metadata, or in a folder of that name."""
-        lines = files[METADATA].read_text("utf-8", "replace").splitlines() if METADATA in files else []
-        named = {row["file_name"] for row in map(metadata_row, lines) if row.get("person") == self.person}
+        named = {
+            f"{one.removesuffix(one.rpartition('/')[2])}{row['file_name']}"
+            for one in filter(is_metadata, files)
+            for row in metadata_rows(one, files[one])
+            if row.get("person") == self.person
+        }
         return sorted(name for name in files if name in named or (name.split("/")[0] == self.person and "/" in name))
 
     def pictures(self, files: Files, *, everyone: bool) -> dict[str, int]:
@@ -110,10 +116,24 @@ def _rows(file: Path, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
+def metadata_rows(name: str, file: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a metadata file of that ``name`` that say which file they are about; what is damaged says nothing."""
+    if name.endswith(".parquet"):
+        try:
+            rows = pq.read_table(file).to_pylist()
+        except (OSError, pa.ArrowException):
+            return
+    elif name.endswith(".csv"):
+        rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig", "replace"), newline="")))
+    else:
+        rows = [metadata_row(line) for line in file.read_text("utf-8-sig", "replace").split("\n")]
+    yield from (row for row in rows if isinstance(row.get("file_name"), str))
+
+
 def metadata_row(line: str) -> dict[str, Any]:
     """A line of ``metadata.jsonl``; empty for one that is no such line."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) and isinstance(row.get("file_name"), str) else {}
