@@ -293,7 +293,7 @@ def manifest_rows() -> str:
     rows = [[row["step"], row["rows"], row["cpu_s"], round(row["extra_mb"])] for row in result("manifest_rows")["rows"]]
     return (
         "## Rows\n\n`python benchmarks/manifest_rows.py`: synthetic rows with a picture of one pixel, each step in a "
-        "process of its own, peak memory beyond that of its modules; `split` mines reference pairs of all people too"
+        "process of its own, peak memory beyond that of its modules; without hashes no reference pairs are mined"
         f"\n\n{table(['step', 'rows', 'CPU-seconds', 'peak MB'], sorted(rows))}"
     )
 

@@ -1,4 +1,4 @@
-"""Step ``evaluate``: the same prompts and seeds from every variant, scored by judges that trained none of them."""
+"""Step ``evaluate``: the same prompts and seeds from every variant, scored by held-out judges."""
 
 from __future__ import annotations
 
