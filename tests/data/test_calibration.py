@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from likeness.core.errors import InputError
@@ -23,11 +23,12 @@ def people(count: int, each: int, spread: float, seed: int) -> Faces:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 8), st.integers(2, 5), st.floats(0.3, 2), st.floats(0.001, 0.3), st.integers(0, 99))
+@example(5, 2, 1.0, 0.29999999999999993, 0)
 def test_the_threshold_is_the_lowest_that_keeps_the_rate(count, each, spread, rate, seed) -> None:
     pairs = pairs_of_people(people(count, each, spread, seed))
     found = calibrate(pairs, rate)
     other, same = pairs.similarity[~pairs.same], pairs.similarity[pairs.same]
-    assert found.false_match_rate == np.mean(other >= found.threshold) <= rate
+    assert found.false_match_rate == np.mean(other >= found.threshold) <= rate + 1e-9  # 12 of 40 are .3
     assert found.false_non_match_rate == np.mean(same < found.threshold)
     lower = [value for value in other if value < found.threshold]
     if lower:
