@@ -51,7 +51,7 @@ def read_metadata(store: Store, names: Sequence[str]) -> dict[str, dict[str, Any
     rows: dict[str, dict[str, Any]] = {}
     for file in filter(is_metadata, names):
         folder, slash, base = file.rpartition("/")
-        for row, where in _READERS[base](_read(store, file), f"{store}/{file}"):
+        for row, where in rows_of(base, _read(store, file), f"{store}/{file}"):
             name = f"{folder}{slash}{_checked(row, where)}"
             if name in rows:
                 raise InputError(f"{where}: '{name}' is named twice", remedy="remove one of the lines")
@@ -132,6 +132,15 @@ def _table(table: pa.Table, file: str) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 _READERS = {METADATA: _jsonl, "metadata.csv": _csv, "metadata.parquet": _parquet}
+
+
+def rows_of(base: str, data: bytes, file: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Rows of a metadata file of the name ``base``, each with where it stands; ``file`` is its name in an error.
+
+    Raises:
+        InputError: the file, or a line of it, is not what its name says.
+    """
+    return _READERS[base](data, file)
 
 
 def extra_columns(metadata: Mapping[str, Mapping[str, Any]]) -> pa.Schema:

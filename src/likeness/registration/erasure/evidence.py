@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -13,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from likeness.core.errors import InputError
 from likeness.core.io import LINEAGE, digest_bytes
-from likeness.data.metadata import is_metadata
+from likeness.data.metadata import METADATA, is_metadata, rows_of
 from likeness.data.shards import IMAGE, MANIFEST
 
 Files = Mapping[str, Path]  # relative name to where the bytes are: a folder's own files, or objects of a cache
@@ -116,18 +115,17 @@ def _rows(file: Path, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def metadata_rows(name: str, file: Path) -> Iterator[dict[str, Any]]:
+def metadata_rows(name: str, file: Path) -> list[dict[str, Any]]:
     """Rows of a metadata file of that ``name`` that say which file they are about; what is damaged says nothing."""
-    if name.endswith(".parquet"):
-        try:
-            rows = pq.read_table(file).to_pylist()
-        except (OSError, pa.ArrowException):
-            return
-    elif name.endswith(".csv"):
-        rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig", "replace"), newline="")))
-    else:
+    base = name.rpartition("/")[2]
+    if base == METADATA:  # line by line: one that is damaged hides no other
         rows = [metadata_row(line) for line in file.read_text("utf-8-sig", "replace").split("\n")]
-    yield from (row for row in rows if isinstance(row.get("file_name"), str))
+    else:
+        try:
+            rows = [row for row, _ in rows_of(base, file.read_bytes(), name)]
+        except InputError:
+            rows = []
+    return [row for row in rows if isinstance(row.get("file_name"), str)]
 
 
 def metadata_row(line: str) -> dict[str, Any]:
