@@ -15,7 +15,7 @@ def ingest(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "ingest@3",
+        "ingest@4",
         config,
         inputs={"photos": photos},
         outputs={"images": images, "quarantine": quarantine},

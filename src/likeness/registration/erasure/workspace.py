@@ -17,7 +17,7 @@ from likeness.registration.erasure.graph import Version
 
 METRICS = "metrics.json"
 _LOCK = "dvc.lock"
-# Hidden folders of tools, which hold no artefact, or are looked at on other ways.
+# Hidden folders of tools: they hold no artefact, or are looked at in another way.
 _TOOLS = {".git", ".dvc", ".venv", ".tox", ".cache", ".idea", ".vscode", ".github"}
 _TOOLS |= {".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".ipynb_checkpoints"}
 
