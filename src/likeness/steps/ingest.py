@@ -27,8 +27,8 @@ _COPIES = 4  # of a file's bytes while its row is written
 
 
 class IngestConfig(Config):
-    """``licence`` and ``source`` are for pictures whose metadata does not say. ``person_from``: with ``folder`` it is the
-    folder that a picture lies in, and what its metadata says of one that lies in none.
+    """``licence`` and ``source`` are for pictures whose metadata does not say. ``person_from``: with ``folder`` it is
+    the folder that a picture lies in, or what the metadata says of a picture in none.
 
     ``max_memory_mb``: what a worker may take, beyond what it starts with; a picture that needs more is set aside, as is
     one that takes ``max_seconds`` of CPU time. ``image_column``: of Parquet files in which it is not plain.
