@@ -16,6 +16,7 @@ from likeness.core.errors import InputError
 from likeness.core.io import digest_path
 from likeness.core.step import execute
 from likeness.evaluation.report.compare import compare
+from likeness.evaluation.report.sections import training
 from likeness.preferences.pairs import read_preferences, write_preferences
 from likeness.steps.report import SPEC, ReportConfig
 from planted_run import LICENCE, planted_run
@@ -70,6 +71,16 @@ def test_the_page_says_who_voted_for_reward_and_judge(tmp_path: Path) -> None:
     write_preferences(inputs["preferences"], pairs)
     execute(SPEC, ReportConfig(), inputs, written(tmp_path / "report.html"))
     assert "5 annotators; 5 of them voted for both" in (tmp_path / "report.html").read_text()
+
+
+def test_training_says_what_it_cost_and_what_that_bought() -> None:
+    cost = {"tflop": 7.409, "tflop_per_sample": 0.00617, "reward_gained_per_tflop": {"text": -0.003, "identity": 0.1088}}
+    text = training({"recipe": "refl", "counts": {"unet_forwards": 5416, "decodes": 1200}, "cost": cost})
+    assert (
+        "Cost: 1,200 decodes, 5,416 unet forwards, 7.409 TFLOP, 0.006 TFLOP a gradient sample; "
+        "rewards gained per TFLOP: identity +0.109, text -0.003."
+    ) in text
+    assert "Cost: 1 decodes." in training({"counts": {"decodes": 1}})  # a run of before costs were counted
 
 
 def test_pictures_stay_within_their_budget(tmp_path: Path) -> None:

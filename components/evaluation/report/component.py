@@ -26,7 +26,7 @@ def report(
     from likeness.orchestration.components import run_component
 
     run_component(
-        "report@7",
+        "report@8",
         config,
         inputs={
             "train": train,

@@ -118,7 +118,7 @@ def _preferences(preferences: Path, models: dict[str, Path]) -> str:
 
 SPEC = StepSpec(
     name="report",
-    version="7",
+    version="8",
     category="evaluation",
     config=ReportConfig,
     run=report,

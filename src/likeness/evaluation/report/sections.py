@@ -140,9 +140,18 @@ def training(record: Mapping[str, Any]) -> str:
     steps = found.get("step", [])
     named = sorted((n for n in found if n != "step"), key=lambda n: (not n.startswith("reward"), n))
     charts = [curve(n.replace("/", ": "), steps, found[n]) for n in named[:_TRAINING_CHARTS] if steps]
-    cost = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in sorted(record.get("counts", {}).items()))
-    recipe = f'<p class="soft">Recipe <b>{escape(str(record.get("recipe", "unknown")))}</b>. Cost: {escape(cost)}.</p>'
+    recipe = f'<p class="soft">Recipe <b>{escape(str(record.get("recipe", "unknown")))}</b>. Cost: {_cost(record)}.</p>'
     return section("Training", recipe, f'<div class="charts">{"".join(charts)}</div>' if charts else "")
+
+
+def _cost(record: Mapping[str, Any]) -> str:
+    """What was counted, the operations of a gradient sample, and what each reward gained for them."""
+    parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in sorted(record.get("counts", {}).items())]
+    cost = record.get("cost", {})
+    if "tflop" in cost:
+        parts += [f"{number(cost['tflop'])} TFLOP", f"{number(cost['tflop_per_sample'])} TFLOP a gradient sample"]
+    gained = [f"{name} {value:+.3f}" for name, value in sorted(cost.get("reward_gained_per_tflop", {}).items())]
+    return escape(", ".join(parts) + (f"; rewards gained per TFLOP: {', '.join(gained)}" if gained else ""))
 
 
 def data(facts: Mapping[str, int], licences: Mapping[str, int], quarantine: Mapping[str, int], docs: str) -> str:
