@@ -74,7 +74,8 @@ def test_the_page_says_who_voted_for_reward_and_judge(tmp_path: Path) -> None:
 
 
 def test_training_says_what_it_cost_and_what_that_bought() -> None:
-    cost = {"tflop": 7.409, "tflop_per_sample": 0.00617, "reward_gained_per_tflop": {"text": -0.003, "identity": 0.1088}}
+    gained = {"text": -0.003, "identity": 0.1088}
+    cost = {"tflop": 7.409, "tflop_per_sample": 0.00617, "reward_gained_per_tflop": gained}
     text = training({"recipe": "refl", "counts": {"unet_forwards": 5416, "decodes": 1200}, "cost": cost})
     assert (
         "Cost: 1,200 decodes, 5,416 unet forwards, 7.409 TFLOP, 0.006 TFLOP a gradient sample; "
