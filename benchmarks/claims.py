@@ -112,6 +112,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("build/claims"), help="working folder")
     parser.add_argument("--out", type=Path, default=Path("results/claims"))
     arguments = parser.parse_args()
+    if arguments.seeds is not None and arguments.seeds < 2:
+        parser.error("--seeds: an interval over seeds needs two or more")
     for name in arguments.claims:
         claim = claims[name]
         result = check(claim, arguments.seeds or claim.seeds, arguments.root)
