@@ -37,6 +37,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plan.outputs(plan.pipeline.node("export_embedded"))["assets"]
 
 
+@pytest.mark.slow
 def test_exported_models_load_as_the_committed_ones_do(assets: Path) -> None:
     pipeline = load_pipeline(assets / "pipeline")
     images = generate(pipeline, ["a portrait of a person"], [0], steps=1, guidance_scale=1.0, batch=1)

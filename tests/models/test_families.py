@@ -146,7 +146,7 @@ def test_a_lora_is_nothing_at_first_and_can_be_switched_off_saved_and_loaded(
 
 @pytest.mark.parametrize(
     "folder",
-    [n if n == "sd3_folder" else pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES],
+    [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
     indirect=True,
 )
 def test_a_toy_reward_rises_in_thirty_steps_and_what_is_frozen_stays(folder: Path, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def work(rank: int, inputs: dict[str, Path], out: Path, sharded: bool) -> None:
     assert metrics["steps"] == 2
 
 
-@pytest.mark.parametrize("sharded", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
 def test_two_processes_publish_what_one_does(
     sd15_folder: Path, clip_folder: Path, tmp_path: Path, sharded: bool
 ) -> None:
