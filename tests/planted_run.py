@@ -81,7 +81,13 @@ def _learnt(root: Path) -> dict[str, Path]:
         "loss/total": [0.2 + 0.6 * exp(-s / 30) + 0.03 * sin(s * 3.1) for s in steps],
     }
     write_json(
-        root / "lora/training.json", {"recipe": "id_aligner_lora", "counts": {"forwards": 960}, "curves": curves}
+        root / "lora/training.json",
+        {
+            "recipe": "id_aligner_lora",
+            "counts": {"forwards": 960},
+            "cost": {"tflop": 7.4, "tflop_per_sample": 0.125},
+            "curves": curves,
+        },
     )
     names = ("train", "quarantine", "undescribed", "preferences", "reward", "judge", "data_docs", "lora")
     return {name: root / name for name in names}

@@ -170,6 +170,8 @@ def test_two_runs_stand_on_one_page(tmp_path: Path) -> None:
     assert text.index("PASSED") < text.index("REFUSED")
     for expected in ("<b>week1</b>", "<b>week2</b>", "darkness_anchored", "identity", "960", "id_aligner_lora"):
         assert expected in text, expected
+    cost = " ".join(re.sub(r"<[^>]+>", " ", text[text.index("Cost of training") :]).split())
+    assert "forwards 960 960 TFLOP 7.400 7.400 TFLOP a gradient sample 0.125 0.125" in cost
     assert "not asked alike" not in text
 
 

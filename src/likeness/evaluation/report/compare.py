@@ -143,4 +143,8 @@ def _costs(runs: Sequence[Run]) -> str:
         [escape(name.replace("_", " ")), *(f"{run.training.get('counts', {}).get(name, 0):,}" for run in runs)]
         for name in names
     ]
+    for key, what in (("tflop", "TFLOP"), ("tflop_per_sample", "TFLOP a gradient sample")):
+        found = [run.training.get("cost", {}).get(key) for run in runs]
+        if any(found):
+            rows.append([what, *("" if value is None else number(value) for value in found)])
     return section("Cost of training", table(["counted", *(escape(run.name) for run in runs)], rows)) if rows else ""
